@@ -1,0 +1,256 @@
+//! Our own threads, and the one way to use them.
+//!
+//! Rayon's global pool must not be touched: a child forked after its first use inherits a pool without threads and
+//! waits for it for ever. Here a pool belongs to a process id. A child finds a set of pools that is not its own, makes
+//! a new one, and *leaks* the inherited one: dropping it would wait for threads that do not exist.
+//!
+//! Work is given to [`Workers::for_each`] as a list of items whose cut does not depend on the number of threads, so
+//! that results never do. Each item is one block: the cancel flag is looked at before it, progress is counted after it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rayon::ThreadPool;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+
+use crate::cancel::{Cancel, Progress};
+use crate::error::{Error, Result};
+
+/// How often the thread that waits looks up: Python's signals are polled then.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Pools of different sizes kept at once; more are made and dropped as needed.
+const KEPT_POOLS: usize = 4;
+
+/// The pools of one process.
+struct Pools {
+    pid: u32,
+    /// Most recently used last. Never locked while a fork could happen unseen: a child makes its own `Pools`.
+    pools: Mutex<Vec<(usize, Arc<ThreadPool>)>>,
+}
+
+/// The pools of the process that last asked; never freed.
+static POOLS: AtomicPtr<Pools> = AtomicPtr::new(std::ptr::null_mut());
+
+impl Pools {
+    /// The pools of this process, made anew after a fork.
+    fn current() -> &'static Self {
+        let pid = std::process::id();
+        loop {
+            let found = POOLS.load(Ordering::Acquire);
+            // SAFETY: null, or a `Box` that was leaked below and is never freed or changed but through its mutex.
+            #[allow(unsafe_code)]
+            if let Some(pools) = unsafe { found.as_ref() }
+                && pools.pid == pid
+            {
+                return pools;
+            }
+            let fresh = Box::into_raw(Box::new(Self { pid, pools: Mutex::default() }));
+            // A thread that comes second leaks a few bytes, once in the life of a process.
+            let _ = POOLS.compare_exchange(found, fresh, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    /// A pool of exactly `threads` threads, or None where the system gives no more threads.
+    fn pool(&self, threads: usize) -> Option<Arc<ThreadPool>> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = if let Some(i) = pools.iter().position(|(n, _)| *n == threads) {
+            pools.remove(i).1
+        } else {
+            let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            Arc::new(builder.thread_name(|i| format!("megalith-{i}")).build().ok()?)
+        };
+        if pools.len() == KEPT_POOLS {
+            pools.remove(0);
+        }
+        pools.push((threads, Arc::clone(&pool)));
+        Some(pool)
+    }
+}
+
+/// The threads a kernel may use, its cancel flag and its progress.
+#[derive(Debug)]
+pub struct Workers<'a> {
+    threads: usize,
+    cancel: &'a Cancel,
+    progress: &'a Progress,
+}
+
+impl Workers<'_> {
+    /// Upper bound on the threads that work at once.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// `f` for each item, on all threads, in no particular order; the first error ends the work.
+    ///
+    /// # Errors
+    /// What `f` gave, or [`Error::Cancelled`].
+    pub fn for_each<I: Send>(&self, items: Vec<I>, f: impl Fn(I) -> Result<()> + Sync) -> Result<()> {
+        self.for_each_with(items, || (), |(), item| f(item))
+    }
+
+    /// [`Workers::for_each`] with scratch memory made by `scratch`, one for each run of items that a thread takes.
+    ///
+    /// # Errors
+    /// What `f` gave, or [`Error::Cancelled`].
+    pub fn for_each_with<I: Send, S>(
+        &self,
+        items: Vec<I>,
+        scratch: impl Fn() -> S + Sync + Send,
+        f: impl Fn(&mut S, I) -> Result<()> + Sync,
+    ) -> Result<()> {
+        self.progress.expect(items.len());
+        let step = |scratch: &mut S, item| {
+            self.cancel.check()?;
+            f(scratch, item)?;
+            self.progress.advance();
+            Ok(())
+        };
+        if self.threads == 1 {
+            let mut scratch = scratch();
+            return items.into_iter().try_for_each(|item| step(&mut scratch, item));
+        }
+        // Inside of the pool: `execute` has put us there.
+        #[allow(clippy::disallowed_methods)]
+        items.into_par_iter().with_max_len(1).try_for_each_init(scratch, step)
+    }
+
+    /// `f` of each item, in the order of the items.
+    ///
+    /// # Errors
+    /// What `f` gave, or [`Error::Cancelled`].
+    pub fn map<I: Send, R: Send>(&self, items: Vec<I>, f: impl Fn(I) -> Result<R> + Sync) -> Result<Vec<R>> {
+        let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
+        self.for_each(items.into_iter().zip(&mut results).collect(), |(item, slot)| {
+            *slot = Some(f(item)?);
+            Ok(())
+        })?;
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// Sort in place, on all threads, not keeping the order of equal items.
+    pub fn sort_unstable<T: Ord + Send>(&self, items: &mut [T]) {
+        if self.threads == 1 {
+            items.sort_unstable();
+        } else {
+            rayon::slice::ParallelSliceMut::par_sort_unstable(items);
+        }
+    }
+}
+
+/// Run `f` on the calling thread alone.
+///
+/// # Errors
+/// What `f` gave; [`Error::Internal`] if it panicked.
+pub fn execute_here<R>(f: impl FnOnce(&Workers<'_>) -> Result<R>) -> Result<R> {
+    let (cancel, progress) = (Cancel::default(), Progress::default());
+    caught(|| f(&Workers { threads: 1, cancel: &cancel, progress: &progress }))
+}
+
+/// Run `f` inside of a pool of `threads` threads while the calling thread waits, calling `tick` every 50 ms.
+///
+/// `tick` gets the share done; when it returns false the work is cancelled, waited for, and ends with
+/// [`Error::Cancelled`] (unless it was finished already).
+///
+/// # Errors
+/// What `f` gave; [`Error::Cancelled`]; [`Error::Internal`] if it panicked.
+pub fn execute<R: Send>(
+    threads: usize,
+    mut tick: impl FnMut(f64) -> bool,
+    f: impl FnOnce(&Workers<'_>) -> Result<R> + Send,
+) -> Result<R> {
+    let Some(pool) = Pools::current().pool(threads) else {
+        // No threads to be had (a limit on processes): slower, but right, and not interruptible.
+        return execute_here(f);
+    };
+    let (cancel, progress) = (Cancel::default(), Progress::default());
+    let workers = Workers { threads, cancel: &cancel, progress: &progress };
+    let (sender, receiver) = sync_channel(1);
+    pool.in_place_scope(|scope| {
+        scope.spawn(|_| {
+            // The receiver lives until it has an answer.
+            let _ = sender.send(caught(|| f(&workers)));
+        });
+        loop {
+            match receiver.recv_timeout(TICK) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) => {
+                    if !tick(progress.fraction()) {
+                        cancel.set();
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Internal("a worker ended without an answer".to_owned()));
+                }
+            }
+        }
+    })
+}
+
+/// The result of `f`, with a panic as an error.
+fn caught<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| Err(Error::Internal(panic_text(panic.as_ref()))))
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    fn sum_of(workers: &Workers<'_>, n: usize) -> Result<usize> {
+        Ok(workers.map((0..n).collect(), |i| Ok(i * 2))?.into_iter().sum())
+    }
+
+    #[test]
+    fn map_keeps_the_order_of_items_for_any_number_of_threads() {
+        for threads in [1, 2, 8] {
+            let squares = execute(threads, |_| true, |w| w.map((0..1000).collect(), |i: usize| Ok(i * i)));
+            assert_eq!(squares.unwrap(), (0..1000).map(|i| i * i).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_panic_becomes_an_error_and_the_pool_works_on() {
+        let result: Result<()> = execute(2, |_| true, |w| w.for_each(vec![1, 2, 3], |_| panic!("broken promise")));
+        assert!(matches!(result, Err(Error::Internal(text)) if text == "broken promise"));
+        assert_eq!(execute(2, |_| true, |w| sum_of(w, 10)).unwrap(), 90);
+    }
+
+    #[test]
+    fn cancelled_work_stops_at_the_next_block() {
+        let done = AtomicUsize::new(0);
+        let result = execute(
+            2,
+            |_| false,
+            |w| {
+                w.for_each((0..10_000).collect(), |_: usize| {
+                    std::thread::sleep(Duration::from_millis(1));
+                    done.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                })
+            },
+        );
+        assert!(matches!(result, Err(Error::Cancelled)));
+        assert!(done.into_inner() < 1000);
+    }
+
+    #[test]
+    fn many_callers_share_the_pools() {
+        std::thread::scope(|scope| {
+            for n in 0..16 {
+                scope.spawn(move || assert_eq!(execute(1 + n % 7, |_| true, |w| sum_of(w, 100)).unwrap(), 9900));
+            }
+        });
+    }
+}
