@@ -9,6 +9,7 @@ pub const BLOCK: usize = 1 << 16;
 ///
 /// # Panics
 /// If `step` is zero.
+#[must_use]
 pub fn ranges(len: usize, step: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     assert!(step > 0, "a block has at least one element");
     (0..len.div_ceil(step)).map(move |i| i * step..((i + 1) * step).min(len))
@@ -22,16 +23,15 @@ pub fn boundary(i: usize, size: usize, blocks: usize) -> usize {
     ((i as u128 * size as u128) / blocks.max(1) as u128) as usize
 }
 
-/// The start of every part after the exclusive sum of `counts`, and their total.
+/// The coordinates of a C-order position.
 #[must_use]
-pub fn offsets(counts: &[usize]) -> (Vec<usize>, usize) {
-    let mut total = 0;
-    let mut starts = Vec::with_capacity(counts.len());
-    for &n in counts {
-        starts.push(total);
-        total += n;
+pub fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut position = vec![0; shape.len()];
+    for (coordinate, &n) in position.iter_mut().zip(shape).rev() {
+        *coordinate = flat % n;
+        flat /= n;
     }
-    (starts, total)
+    position
 }
 
 /// Cut a slice into parts of the given lengths.
@@ -71,10 +71,5 @@ mod tests {
     #[test]
     fn boundaries_do_not_overflow_at_the_largest_size() {
         assert_eq!(boundary(3, usize::MAX, 3), usize::MAX);
-    }
-
-    #[test]
-    fn offsets_are_the_exclusive_sum() {
-        assert_eq!(offsets(&[3, 0, 2]), (vec![0, 3, 3], 5));
     }
 }

@@ -58,6 +58,10 @@ pub trait Real: Element {
 
 /// A [`Real`] whose values are whole numbers.
 pub trait Integer: Real + Ord {
+    /// The largest value.
+    const MAX: i128;
+    /// An index as a value; one beyond the type loses its high bits.
+    fn from_index(index: usize) -> Self;
     /// The value, exactly.
     fn to_i128(self) -> i128;
     /// The value, if the type can hold it.
@@ -66,6 +70,10 @@ pub trait Integer: Real + Ord {
     fn to_index(self) -> Option<usize>;
     /// The low 64 bits of the value, sign extended.
     fn to_wrapped_i64(self) -> i64;
+    /// The value moved by `offset`, if the type can hold it.
+    fn offset(self, offset: i128) -> Option<Self> {
+        Self::from_i128(self.to_i128() + offset)
+    }
 }
 
 macro_rules! dtypes {
@@ -140,6 +148,10 @@ impl Ord for Bool8 {
 impl Eq for Bool8 {}
 
 impl Integer for Bool8 {
+    const MAX: i128 = 1;
+    fn from_index(index: usize) -> Self {
+        Self(index as u8)
+    }
     fn to_i128(self) -> i128 {
         i128::from(self.is_nonzero())
     }
@@ -185,6 +197,8 @@ macro_rules! integers {
             fn from_f64(value: f64) -> Self { $truncate(value) as Self }
         }
         impl Integer for $type {
+            const MAX: i128 = <$type>::MAX as i128;
+            fn from_index(index: usize) -> Self { index as Self }
             fn to_i128(self) -> i128 { i128::from(self) }
             fn from_i128(value: i128) -> Option<Self> { Self::try_from(value).ok() }
             fn to_index(self) -> Option<usize> { usize::try_from(self).ok() }

@@ -197,6 +197,9 @@ impl<'a> SourceView<'a> {
     ///
     /// `swapped` says that the elements are in the byte order that is not this machine's.
     ///
+    /// # Panics
+    /// If there is not one stride for each axis.
+    ///
     /// # Safety
     /// For each position inside of `shape` the `itemsize` bytes at `ptr + sum(position * strides)` can be read for
     /// `'a`, and the addresses lie in one allocation.
@@ -306,6 +309,19 @@ impl<'a> SourceView<'a> {
         // other threads: see the head of this file.
         #[allow(unsafe_code)]
         Some(unsafe { std::slice::from_raw_parts(start, len) })
+    }
+
+    /// The elements of the C-order `range`: the memory itself where it is a slice, otherwise gathered into `scratch`.
+    ///
+    /// # Panics
+    /// If the range leaves the view, or `T` has not the item size.
+    pub fn values<'s, T: Element>(&'s self, range: Range<usize>, scratch: &'s mut Vec<T>) -> &'s [T] {
+        if let Some(slice) = self.as_slice::<T>() {
+            return &slice[range];
+        }
+        scratch.resize(range.len(), T::default());
+        self.gather(range, scratch);
+        scratch
     }
 
     /// Copy the elements of the C-order `range` into `out`, in native byte order.
@@ -419,6 +435,9 @@ unsafe impl Sync for SinkView<'_> {}
 
 impl<'a> SinkView<'a> {
     /// A view as [`SourceView::from_raw_parts`], for writing.
+    ///
+    /// # Panics
+    /// As there.
     ///
     /// # Safety
     /// As there, with bytes that can be written; in addition no two positions share a byte, and until the end of `'a`
@@ -563,6 +582,24 @@ impl<'a> SinkView<'a> {
         }
     }
 
+    /// All bytes as one slice, where memory allows: contiguous in C order; `Err` gives the view back.
+    ///
+    /// # Errors
+    /// The view itself, where memory is no slice.
+    pub fn into_mut_bytes(self) -> Result<&'a mut [u8], Self> {
+        let len = self.len() * self.itemsize;
+        if len == 0 {
+            return Ok(&mut []);
+        }
+        if !self.layout.is_contiguous(self.itemsize) {
+            return Err(self);
+        }
+        // SAFETY: `len` bytes without gaps, which `from_raw_parts` promised can be written and are nobody else's; the
+        // view ends here.
+        #[allow(unsafe_code)]
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.ptr.wrapping_offset(self.layout.offset), len) })
+    }
+
     /// Write `values`, in native byte order, to the C-order positions from `start` on.
     ///
     /// # Panics
@@ -639,64 +676,66 @@ impl<'a> SinkView<'a> {
     }
 }
 
-/// A box of a source and the same box of a sink, for elementwise work.
+/// A box of a sink and, where the work has a source, the same box of it.
 #[derive(Debug)]
 pub struct Tile<'a, 'b> {
-    /// The elements to read.
-    pub source: SourceView<'a>,
+    /// The elements to read; None for work in place.
+    pub source: Option<SourceView<'a>>,
     /// Where their results go.
     pub sink: SinkView<'b>,
 }
 
-/// Cut a source and a sink of one shape into tiles of about `block` elements, in the order of the sink's memory.
+/// Cut a source and a sink of one shape into tiles of at most `block` elements, in the order of the sink's memory.
 ///
 /// Axes are reordered by the sink's strides and merged where both allow it, so that two contiguous arrays become plain
 /// runs and a C-order source with an F-order sink is written along the sink's memory.
 ///
 /// # Panics
-/// If the shapes differ.
+/// If the shapes differ, or `block` is zero.
 #[must_use]
-pub fn tiles<'a, 'b>(source: SourceView<'a>, sink: SinkView<'b>, block: usize) -> Vec<Tile<'a, 'b>> {
-    assert_eq!(source.shape(), sink.shape(), "one shape");
+pub fn tiles<'a, 'b>(mut source: Option<SourceView<'a>>, mut sink: SinkView<'b>, block: usize) -> Vec<Tile<'a, 'b>> {
     if sink.is_empty() {
         return Vec::new();
     }
-    let (mut source, mut sink) = (source, sink);
+    // In place the sink's own layout stands in for the source's, so that merging has two layouts to agree.
+    let mut twin = source.as_ref().map_or_else(|| sink.layout.clone(), |source| source.layout.clone());
+    assert_eq!(twin.shape, sink.layout.shape, "one shape");
     for axis in 0..sink.layout.shape.len() {
         if sink.layout.strides[axis] < 0 {
-            source.layout.flip(axis);
+            twin.flip(axis);
             sink.layout.flip(axis);
         }
     }
     let mut axes: Vec<usize> = (0..sink.layout.shape.len()).collect();
     axes.sort_by_key(|&a| std::cmp::Reverse(sink.layout.strides[a]));
-    source.layout.permute(&axes);
+    twin.permute(&axes);
     sink.layout.permute(&axes);
-    coalesce_pair(&mut source.layout, &mut sink.layout);
-    if sink.layout.shape.is_empty() {
-        return vec![Tile { source, sink }];
+    coalesce_pair(&mut twin, &mut sink.layout);
+    if let Some(source) = &mut source {
+        source.layout = twin;
     }
     let mut tiles = Vec::with_capacity(sink.len().div_ceil(block) + 1);
     cut(source, sink, 0, block, &mut tiles);
     tiles
 }
 
-fn cut<'a, 'b>(source: SourceView<'a>, sink: SinkView<'b>, axis: usize, block: usize, tiles: &mut Vec<Tile<'a, 'b>>) {
+fn cut<'a, 'b>(
+    source: Option<SourceView<'a>>,
+    sink: SinkView<'b>,
+    axis: usize,
+    block: usize,
+    tiles: &mut Vec<Tile<'a, 'b>>,
+) {
     if sink.len() <= block {
         tiles.push(Tile { source, sink });
         return;
     }
     let inner: usize = sink.shape()[axis + 1..].iter().product();
-    let step = (block / inner).max(1);
     let mut start = 0;
-    for sink in sink.split(axis, step) {
+    for sink in sink.split(axis, (block / inner).max(1)) {
         let stop = start + sink.shape()[axis];
-        let source = source.clone().slice(axis, start..stop);
-        if step == 1 && axis + 1 < sink.shape().len() {
-            cut(source, sink, axis + 1, block, tiles);
-        } else {
-            tiles.push(Tile { source, sink });
-        }
+        let source = source.clone().map(|source| source.slice(axis, start..stop));
+        cut(source, sink, axis + 1, block, tiles);
         start = stop;
     }
 }
@@ -770,9 +809,9 @@ mod tests {
             let source = view(&data, &[4, 5, 6], &[1, 4, 20], 0);
             let expected = all(&source);
             let mut out = vec![0u32; 120];
-            for mut tile in tiles(source, SinkView::from_slice(&mut out, &[4, 5, 6]), block) {
+            for mut tile in tiles(Some(source), SinkView::from_slice(&mut out, &[4, 5, 6]), block) {
                 assert!(tile.sink.len() <= block);
-                let values = all(&tile.source);
+                let values = all(&tile.source.unwrap());
                 tile.sink.scatter(0, &values);
             }
             assert_eq!(out, expected);
@@ -784,10 +823,10 @@ mod tests {
         let data: Vec<u32> = (0..120).collect();
         let mut out = vec![0u32; 120];
         let shape = [4, 5, 6];
-        let tiles = tiles(SourceView::from_slice(&data, &shape), SinkView::from_slice(&mut out, &shape), 50);
+        let tiles = tiles(Some(SourceView::from_slice(&data, &shape)), SinkView::from_slice(&mut out, &shape), 50);
         assert_eq!(tiles.len(), 3);
         for mut tile in tiles {
-            assert!(tile.source.as_slice::<u32>().is_some() && tile.sink.as_mut_slice::<u32>().is_some());
+            assert!(tile.source.unwrap().as_slice::<u32>().is_some() && tile.sink.as_mut_slice::<u32>().is_some());
         }
     }
 

@@ -1,1 +1,26 @@
-pub fn x() {}
+//! Bytes on disk: parallel positioned reads and writes, space checked before it is used, locks, and files whose visible
+//! names are always complete.
+//!
+//! No Python and no headers: the caller says at which offset an array lies and moves byte orders himself. No unsafe
+//! code: nothing here maps memory. What maps it (`megalith-shm`) relies on [`space::reserve`] for stores that can never
+//! raise SIGBUS, and on [`publish::Draft`] for files that are complete before anybody can open them.
+
+#![forbid(unsafe_code)]
+
+mod crash;
+pub mod lock;
+mod memory;
+pub mod publish;
+pub mod read;
+mod runs;
+pub mod space;
+#[cfg(test)]
+mod testing;
+pub mod write;
+
+pub use lock::Lock;
+pub use publish::Draft;
+pub use read::{read_at, read_box};
+pub use runs::Stored;
+pub use space::{Space, available, reserve};
+pub use write::{write_at, write_box};

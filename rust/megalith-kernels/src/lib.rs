@@ -1,1 +1,11 @@
-pub fn x() {}
+//! Block-parallel kernels: pure functions, views in, views out. No NumPy, no Python, no files.
+
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod block_sums;
+pub mod correlate1d;
+pub mod lut;
+pub mod lut_index;
+pub mod neighbours;
+mod rows;
+pub mod where_;

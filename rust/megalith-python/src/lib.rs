@@ -1,1 +1,34 @@
-pub fn x() {}
+//! The native module `megalith._core`. Registrations only; users import `megalith`.
+
+mod arrays;
+mod error;
+mod files;
+mod guard;
+mod kernels;
+mod shm;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    guard::refuse_subinterpreters()?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("DEBUG", cfg!(debug_assertions))?;
+    module.add("SUM_PIECE", megalith_kernels::block_sums::PIECE)?;
+    module.add_class::<kernels::Hits>()?;
+    module.add_class::<kernels::Pairs>()?;
+    module.add_class::<files::File>()?;
+    module.add_class::<files::Draft>()?;
+    module.add_function(wrap_pyfunction!(shm::shared_directory, module)?)?;
+    module.add_function(wrap_pyfunction!(shm::capacity, module)?)?;
+    module.add_function(wrap_pyfunction!(arrays::refuse_overlap, module)?)?;
+    module.add_function(wrap_pyfunction!(guard::default_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::find, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::apply_lut, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::apply_lut_to_index, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::correlate1d, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::block_sums, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::block_counts, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::find_pairs, module)?)?;
+    Ok(())
+}

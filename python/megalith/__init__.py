@@ -1,0 +1,47 @@
+"""megalith: NumPy arrays that have outgrown NumPy, at the speed of memory."""
+
+from megalith import arrays, exceptions
+from megalith._core import __version__
+from megalith._threads import set_threads, threads
+from megalith.arrays import (
+    Source,
+    apply_lut,
+    apply_lut_to_index,
+    block_counts,
+    block_ranges,
+    block_sums,
+    correlate1d,
+    finalize_processing,
+    index_neighbours,
+    initialize_processing,
+    initialize_sink,
+    initialize_source,
+    neighbours,
+    read,
+    where,
+    write,
+)
+
+__all__ = [
+    "Source",
+    "__version__",
+    "apply_lut",
+    "apply_lut_to_index",
+    "arrays",
+    "block_counts",
+    "block_ranges",
+    "block_sums",
+    "correlate1d",
+    "exceptions",
+    "finalize_processing",
+    "index_neighbours",
+    "initialize_processing",
+    "initialize_sink",
+    "initialize_source",
+    "neighbours",
+    "read",
+    "set_threads",
+    "threads",
+    "where",
+    "write",
+]

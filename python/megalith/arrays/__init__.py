@@ -1,0 +1,57 @@
+"""Block-parallel functions on arrays of any size, in memory or in files.
+
+Three settings are read at each call: `default_processes` (threads where nothing else says how many; None for all cores
+given to this process), `default_blocks_per_process` (blocks where `blocks` is None) and `default_cutoff` (elements up to
+which `where` leaves the work to NumPy).
+"""
+
+from megalith._typing import Processes
+
+default_processes: Processes = None
+default_blocks_per_process: int = 10
+default_cutoff: int = 2048
+
+from megalith.arrays.blocks import block_ranges  # noqa: E402  The functions read the settings above.
+from megalith.arrays.files import read, write  # noqa: E402
+from megalith.arrays.initialize import (  # noqa: E402
+    Timer,
+    finalize_processing,
+    initialize_processing,
+    initialize_sink,
+    initialize_source,
+)
+from megalith.arrays.kernels import (  # noqa: E402
+    apply_lut,
+    apply_lut_to_index,
+    block_counts,
+    block_sums,
+    correlate1d,
+    index_neighbours,
+    neighbours,
+    where,
+)
+from megalith.arrays.source import Source, as_source  # noqa: E402
+
+__all__ = [
+    "Source",
+    "Timer",
+    "apply_lut",
+    "apply_lut_to_index",
+    "as_source",
+    "block_counts",
+    "block_ranges",
+    "block_sums",
+    "correlate1d",
+    "default_blocks_per_process",
+    "default_cutoff",
+    "default_processes",
+    "finalize_processing",
+    "index_neighbours",
+    "initialize_processing",
+    "initialize_sink",
+    "initialize_source",
+    "neighbours",
+    "read",
+    "where",
+    "write",
+]

@@ -1,0 +1,348 @@
+"""Files read and written by all cores at once, whole or in part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import megalith.arrays as settings
+from megalith import _checks, _core
+from megalith._optional import is_instance
+from megalith._progress import progress
+from megalith._threads import requested
+from megalith.arrays import npy
+from megalith.arrays.blocks import boxes
+from megalith.arrays.sink import Target, refuse_memory
+from megalith.arrays.source import Source, as_source, is_path
+from megalith.exceptions import ArgumentError, DTypeError, FormatError
+
+if TYPE_CHECKING:
+    from megalith._typing import AnyArray, Box, Order, Processes, SinkLike, SourceLike
+
+RAW_SUFFIXES = ("", ".bin", ".dat", ".raw")
+
+
+def read(
+    source: SourceLike,
+    sink: SinkLike = None,
+    slicing: Any = None,
+    memory: str | None = None,
+    blocks: int | None = None,
+    processes: Processes = None,
+    verbose: bool = False,
+    **kwargs: Any,
+) -> Source:
+    """Read an array, or a part of one, into memory by all cores.
+
+    Parameters
+    ----------
+    source : path, Source, h5py.Dataset or array-like
+        A ``.npy`` file, a raw file (with `dtype` and what else of `kwargs` describes it), a dataset.
+    sink : ndarray, path or dataset, optional
+        Where to put it; None for a fresh array in the order of the file.
+    slicing : int, slice, Ellipsis or tuple of these, optional
+        The part to read, as between the brackets of an array. Only its bytes are read.
+    memory : {'shared'}, optional
+        Kind of memory of a fresh array; 'shared' comes with ``megalith.shared``.
+    blocks : int, optional
+        Kept for callers of older interfaces; the cut of the work does not depend on it.
+    processes : int or 'serial', optional
+        Upper bound on threads; None means all cores given to this process.
+    verbose : bool
+        Show a progress bar.
+    **kwargs
+        Of a raw file: `dtype`, `shape`, `offset` (bytes), `order`.
+
+    Returns
+    -------
+    source : Source
+        The array in memory (or in the sink); ``.array`` is the ndarray.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        If the file cannot be opened.
+    FormatError
+        If it is no ``.npy`` file and no `dtype` was given.
+    TruncatedFileError
+        If it has fewer bytes than it should.
+    IndexRangeError
+        If the slicing leaves the array.
+    ShapeError
+        If the sink has another shape.
+    DTypeError
+        If the sink cannot hold every value.
+
+    Notes
+    -----
+    Positioned reads in pieces of a few MiB, straight into the result; no mapping, no second copy.
+
+    References
+    ----------
+    .. [1] ClearMap ``ArrayProcessing.read``.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import numpy as np
+    >>> import megalith
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.npy'
+    >>> np.save(path, np.arange(12).reshape(3, 4))
+    >>> megalith.read(path, slicing=(slice(1, 3), 0)).array
+    array([4, 8])
+    """
+    refuse_memory(memory)
+    if blocks is not None:
+        _checks.positive_int("blocks", blocks)
+    threads = requested(processes, settings.default_processes)
+    unknown = sorted(kwargs.keys() - {"dtype", "shape", "offset", "order"})
+    if unknown:
+        message = f"read: unknown argument {unknown[0]!r}; a raw file is described by dtype, shape, offset and order"
+        raise ArgumentError(message, name=unknown[0], got=kwargs[unknown[0]], expected="dtype, shape, offset, order")
+    source = as_source(source, **kwargs)
+    box, shape, steps = _checks.box(... if slicing is None else slicing, source.shape)
+    if any(part != slice(None) for part in steps):
+        return _read_steps(source, sink, slicing, shape, threads)
+    kept = _kept_axes(... if slicing is None else slicing, source.ndim)
+    with Target(sink, shape, source.dtype, source.order or "C") as target:
+        _castable(source.dtype, target.dtype)
+        with progress(verbose, "read", target.dtype.itemsize * int(np.prod(shape))) as bar:
+            if target.streams or source.chunks is not None:
+                _copy_boxes(source, target, box, kept, threads, bar)
+            else:
+                out = np.expand_dims(target.array, tuple(axis for axis in range(source.ndim) if axis not in kept))
+                source.reader().read(box, out, processes=threads, tick=bar.tick)
+    return as_source(target.result)
+
+
+def _kept_axes(slicing: Any, ndim: int) -> list[int]:
+    """Return the axes that are not taken away by an integer."""
+    entries = list(slicing) if isinstance(slicing, tuple) else [slicing]
+    if Ellipsis in entries:
+        at = entries.index(Ellipsis)
+        entries[at : at + 1] = [slice(None)] * (ndim - len(entries) + 1)
+    entries += [slice(None)] * (ndim - len(entries))
+    return [axis for axis, entry in enumerate(entries) if isinstance(entry, slice)]
+
+
+def _castable(dtype: np.dtype[Any], sink: np.dtype[Any]) -> None:
+    if not np.can_cast(dtype, sink, "safe"):
+        message = f"sink: dtype {sink} cannot hold every value of {dtype}"
+        raise DTypeError(message, name="sink", got=str(sink), supported=f"types {dtype} casts to safely")
+
+
+def _read_steps(source: Source, sink: SinkLike, slicing: Any, shape: tuple[int, ...], threads: int | None) -> Source:
+    """Read with steps: through a mapping, since the bytes wanted are not next to each other."""
+    with Target(sink, shape, source.dtype, source.order or "C") as target:
+        _castable(source.dtype, target.dtype)
+        if source.chunks is not None or source.array is None:
+            values = source.reader().read(tuple(slice(0, n) for n in source.shape), processes=threads)[slicing]
+        else:
+            values = source.array[slicing]
+        target.store((), values) if target.streams else np.copyto(target.array, values)
+    return as_source(target.result)
+
+
+def _copy_boxes(source: Source, target: Target, box: Box, kept: list[int], threads: int | None, bar: Any) -> None:
+    extent = tuple(part.stop - part.start for part in box)
+    windows = boxes(extent, source.dtype.itemsize, source.order or "C", chunks=source.chunks)
+    bar.split(len(windows))
+    reader = source.reader()
+    for window in windows:
+        moved = tuple(slice(w.start + b.start, w.stop + b.start) for w, b in zip(window, box, strict=True))
+        values = reader.read(moved, processes=threads)
+        place = tuple(window[axis] for axis in kept)
+        target.store(place, values.reshape([part.stop - part.start for part in place]))
+        bar.part_done()
+
+
+def write(
+    sink: SinkLike,
+    source: SourceLike,
+    slicing: Any = None,
+    overwrite: bool = True,
+    blocks: int | None = None,
+    processes: Processes = None,
+    verbose: bool = False,
+) -> Source:
+    """Write an array to a file, or into a part of an existing file, by all cores.
+
+    Parameters
+    ----------
+    sink : path, Source with a location, or h5py.Dataset
+        A ``.npy`` file, or a raw file (``.raw``, ``.bin``, ``.dat`` or no suffix).
+    source : array-like
+        What to write, of any layout.
+    slicing : int, slice, Ellipsis or tuple of these, optional
+        The part of an existing file to write to. No other byte of it changes. The change is not atomic: a reader may
+        see half of it, and a killed writer leaves it so.
+    overwrite : bool
+        Whether a file of another shape, type or order may be replaced.
+    blocks : int, optional
+        Kept for callers of older interfaces; the cut of the work does not depend on it.
+    processes : int or 'serial', optional
+        Upper bound on threads; None means all cores given to this process.
+    verbose : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    sink : Source
+        The file that was written.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists with another shape, type or order and `overwrite` is False.
+    FileNotFoundError
+        If the directory does not exist, or a slicing is given for a file that does not.
+    OSError
+        If there is no room; nothing is written then.
+    ShapeError
+        If source and slicing have different shapes.
+    IndexRangeError
+        If the slicing leaves the array.
+    DTypeError
+        If the source cannot be cast safely to the type of an existing file.
+
+    Notes
+    -----
+    A new file gets its name when it is complete, in place of an old one; readers of the old one keep it. C and F order
+    are kept; arrays with gaps are gathered block by block and written in C order.
+
+    References
+    ----------
+    .. [1] ClearMap ``ArrayProcessing.write``.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import numpy as np
+    >>> import megalith
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.npy'
+    >>> megalith.write(path, np.zeros((2, 3), dtype=np.uint8)).shape
+    (2, 3)
+    >>> megalith.write(path, [7, 8], slicing=(slice(None), 1)).array.tolist()
+    [[0, 7, 0], [0, 8, 0]]
+    """
+    if blocks is not None:
+        _checks.positive_int("blocks", blocks)
+    threads = requested(processes, settings.default_processes)
+    source = as_source(source)
+    if is_instance(sink, "h5py", "Dataset"):
+        return _write_dataset(sink, source, slicing, threads, verbose)
+    if not is_path(sink) and not (isinstance(sink, Source) and sink.location is not None):
+        message = f"sink: got {type(sink).__name__}, expected a path, a Source with a location, or a dataset"
+        raise ArgumentError(message, name="sink", got=type(sink).__name__, expected="path")
+    if slicing is not None:
+        return _write_slice(sink, source, slicing, threads, verbose)
+    described = sink if isinstance(sink, Source) else None
+    path = Path(sink.location if isinstance(sink, Source) else sink)  # type: ignore[arg-type]
+    order: Order = source.order or "C"
+    is_raw = path.suffix != ".npy"
+    if is_raw and path.suffix not in RAW_SUFFIXES:
+        message = f"sink: {path} ends in neither '.npy' nor one of {RAW_SUFFIXES[1:]}, which are written as raw files"
+        raise FormatError(message, path=path, field="suffix", got=path.suffix)
+    if not overwrite and path.exists():
+        _refuse_other(path, described, source, order, is_raw=is_raw)
+    header = b"" if is_raw else npy.make_header(source.shape, source.dtype, order)
+    draft = _core.Draft(os.fspath(path), len(header) + source.nbytes)
+    try:
+        draft.write(0, header)
+        with progress(verbose, "write", source.nbytes) as bar:
+            reader = source.reader()
+            found = boxes(source.shape, source.dtype.itemsize, order) if source.streams else [_whole(source.shape)]
+            bar.split(len(found))
+            for box in found:
+                values = reader.read(box, processes=threads)
+                _write_box(draft, len(header), source.shape, order, box, values, threads, bar)
+        draft.publish(replace=True)
+    except BaseException:
+        draft.discard()
+        raise
+    return Source(source.shape, source.dtype, order, location=path, offset=len(header))
+
+
+def _whole(shape: tuple[int, ...]) -> Box:
+    return tuple(slice(0, n) for n in shape)
+
+
+def _write_box(
+    file: _core.Draft | _core.File,
+    offset: int,
+    shape: tuple[int, ...],
+    order: Order,
+    box: Box,
+    values: AnyArray,
+    threads: int | None,
+    bar: Any,
+) -> None:
+    step = -1 if order == "F" else 1
+    spans = [(part.start, part.stop) for part in box[::step]]
+    file.write_box(offset, shape[::step], spans, values.T if step < 0 else values, threads, bar.tick)
+    bar.part_done()
+
+
+def _refuse_other(path: Path, described: Source | None, source: Source, order: Order, *, is_raw: bool) -> None:
+    if is_raw and described is None:
+        same = path.stat().st_size == source.nbytes
+        found = f"{path.stat().st_size} bytes"
+    else:
+        old = described if described is not None else as_source(path)
+        same = (old.shape, old.dtype, old.order) == (source.shape, source.dtype, order)
+        found = f"shape {old.shape}, dtype {old.dtype}, order {old.order}"
+    if not same:
+        message = (
+            f"{path} exists with {found}; the source has shape {source.shape}, dtype {source.dtype}, order {order}. "
+            "Give overwrite=True to replace it"
+        )
+        raise FileExistsError(message)
+
+
+def _write_slice(sink: Any, source: Source, slicing: Any, threads: int | None, verbose: bool) -> Source:
+    file = as_source(sink)
+    box, shape, steps = _checks.box(slicing, file.shape)
+    _checks.same_shape("source", source.shape, shape)
+    if not np.can_cast(source.dtype, file.dtype, "safe"):
+        message = f"source: dtype {source.dtype} cannot be cast safely to {file.dtype} of {file.location}"
+        raise DTypeError(message, name="source", got=str(source.dtype), supported=f"types that cast to {file.dtype}")
+    kept = _kept_axes(slicing, file.ndim)
+    order: Order = file.order or "C"
+    target = _core.File(os.fspath(file.location), writable=True)  # type: ignore[arg-type]
+    extent = tuple(part.stop - part.start for part in box)
+    values = source.array.astype(file.dtype, copy=False)
+    with progress(verbose, "write", values.nbytes) as bar:
+        if any(part != slice(None) for part in steps):
+            mapped = np.memmap(file.location, file.dtype, "r+", file.offset, file.shape, order)  # type: ignore[call-overload]
+            mapped[slicing] = values
+            mapped.flush()
+        else:
+            full = np.expand_dims(values, tuple(axis for axis in range(file.ndim) if axis not in kept))
+            assert full.shape == extent
+            _write_box(target, file.offset, file.shape, order, box, full, threads, bar)
+    return file
+
+
+def _write_dataset(sink: Any, source: Source, slicing: Any, threads: int | None, verbose: bool) -> Source:
+    box, shape, steps = _checks.box(... if slicing is None else slicing, tuple(sink.shape))
+    _checks.same_shape("source", source.shape, shape)
+    if any(part != slice(None) for part in steps):
+        sink[slicing] = source.array
+        return as_source(sink)
+    kept = _kept_axes(... if slicing is None else slicing, len(sink.shape))
+    fixed = list(box)
+    reader = source.reader()
+    with progress(verbose, "write", source.nbytes) as bar:
+        chunks = None if sink.chunks is None else tuple(sink.chunks[axis] for axis in kept)
+        windows = boxes(source.shape, source.dtype.itemsize, "C", chunks=chunks)
+        bar.split(len(windows))
+        for window in windows:
+            for axis, part in zip(kept, window, strict=True):
+                fixed[axis] = slice(box[axis].start + part.start, box[axis].start + part.stop)
+            values = reader.read(window, processes=threads)
+            sink[tuple(fixed)] = values.reshape([part.stop - part.start for part in fixed])
+            bar.part_done()
+    return as_source(sink)

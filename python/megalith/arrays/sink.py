@@ -1,0 +1,192 @@
+"""Where results go: a fresh array, one the caller gave, a dataset, or a file that appears when it is complete."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from megalith import _core
+from megalith._checks import same_shape
+from megalith._optional import is_instance
+from megalith.arrays import npy
+from megalith.arrays.source import Source, is_path
+from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from megalith._typing import AnyArray, Box, Order, SinkLike
+
+
+class Target:
+    """The sink of one operation, to be used in a ``with`` block.
+
+    Inside of the block `array` can be written. Where the sink is a path, the file is a temporary one with its bytes
+    reserved, and gets its name when the block ends well; after an error nothing is left of it.
+
+    Parameters
+    ----------
+    sink : ndarray, Source, path, h5py.Dataset or None
+        What the caller gave; None for a fresh array.
+    shape : tuple of int
+        Shape of the result.
+    dtype : numpy.dtype
+        Type of the result; a sink with a type of its own keeps that.
+    order : {'C', 'F'}
+        Order of a result that is made anew.
+
+    Raises
+    ------
+    ShapeError
+        If the sink has another shape.
+    LayoutError
+        If it is read-only.
+    FormatError
+        If it is a path that does not end in ``.npy``.
+    OSError
+        If there is no room for the file, before anything is computed.
+    """
+
+    def __init__(self, sink: SinkLike, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
+        self._dataset: Any = None
+        self._draft: _core.Draft | None = None
+        self._path: Path | None = None
+        self._array: AnyArray | None = None
+        self._result: Any = None
+        if sink is None:
+            self._array = np.empty(shape, dtype, order=order)
+        elif is_path(sink):
+            self._open(Path(sink), shape, dtype, order)
+        elif is_instance(sink, "h5py", "Dataset"):
+            same_shape("sink", sink.shape, shape)
+            self._dataset = self._result = sink
+        else:
+            self._array = given_array(sink)
+            same_shape("sink", self._array.shape, shape)
+        if self._result is None:
+            self._result = self._array
+
+    def _open(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
+        if path.suffix != ".npy":
+            message = f"sink: {path} does not end in '.npy'; results are written as .npy files, or to arrays"
+            raise FormatError(message, path=path, field="suffix", got=path.suffix)
+        header = npy.make_header(shape, dtype, order)
+        nbytes = math.prod(shape) * dtype.itemsize
+        self._path = path
+        self._draft = _core.Draft(os.fspath(path), len(header) + nbytes)
+        self._draft.write(0, header)
+        if nbytes == 0:
+            self._array = np.empty(shape, dtype, order=order)
+        else:
+            with os.fdopen(self._draft.duplicate(), "r+b", buffering=0) as file:
+                self._array = np.memmap(file, dtype, "r+", len(header), shape, order)  # type: ignore[call-overload]
+
+    @property
+    def array(self) -> AnyArray:
+        """What is written to."""
+        if self._array is None:
+            message = "a dataset is written in boxes"
+            raise AssertionError(message)
+        return self._array
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self._dataset.dtype if self._array is None else self._array.dtype  # type: ignore[no-any-return]
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is written in boxes only."""
+        return self._dataset is not None
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Shape of the chunks of a dataset."""
+        return getattr(self._dataset, "chunks", None)
+
+    def view(self, box: Box) -> AnyArray:
+        """Return an array to write the box to; `store` brings it to where it belongs."""
+        if self._array is not None:
+            return self._array[box]
+        return np.empty(tuple(part.stop - part.start for part in box), self.dtype)
+
+    def store(self, box: Box, values: AnyArray) -> None:
+        """Bring the values of a box to where they belong, if they are not there."""
+        if self._array is None:
+            self._dataset[box] = values
+        elif not np.may_share_memory(values, self._array):
+            self._array[box] = values
+
+    @property
+    def result(self) -> Any:
+        """What the operation returns: the very sink, a memmap of the file, or the fresh array."""
+        return self._result
+
+    def __enter__(self) -> Target:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        draft, self._draft = self._draft, None
+        if draft is None:
+            return
+        self._array = None
+        if kind is not None:
+            self._result = None
+            draft.discard()
+            return
+        assert self._path is not None
+        draft.publish(replace=True)
+        if isinstance(self._result, np.memmap):
+            self._result = None
+            self._result = np.load(self._path, mmap_mode="r+")
+
+
+def given_array(sink: Any) -> AnyArray:
+    """Return the array of a sink the caller gave.
+
+    Raises
+    ------
+    LayoutError
+        If it is read-only.
+    DTypeError
+        If it is no array, or one of Python objects.
+    """
+    if isinstance(sink, Source):
+        sink = sink.array
+    if not isinstance(sink, np.ndarray):
+        if not hasattr(sink, "__array__") and not hasattr(sink, "__array_interface__"):
+            try:
+                sink = memoryview(sink)
+            except TypeError:
+                message = f"sink: got {type(sink).__name__}, expected an ndarray, a Source, a path or a dataset"
+                raise DTypeError(message, name="sink", got=type(sink).__name__, supported="ndarray") from None
+        sink = np.asarray(sink)
+    if sink.dtype.hasobject:
+        message = "sink: dtype object holds Python objects; supported are numbers, truth values, dates and records"
+        raise DTypeError(message, name="sink", got="object", supported="types without Python objects")
+    if not sink.flags.writeable:
+        message = "sink: it is read-only; give an array that can be written"
+        raise LayoutError(message, name="sink", reason="read-only")
+    return sink  # type: ignore[no-any-return]
+
+
+def refuse_memory(memory: str | None) -> None:
+    """Check a `memory` argument.
+
+    Raises
+    ------
+    ArgumentError
+        For 'shared', which comes with megalith.shared, and for anything but None.
+    """
+    if memory == "shared":
+        message = "memory: 'shared' needs megalith.shared, which this version does not have yet; use memory=None"
+        raise ArgumentError(message, name="memory", got="shared", expected="None")
+    if memory is not None:
+        message = f"memory: got {memory!r}, expected 'shared' or None"
+        raise ArgumentError(message, name="memory", got=memory, expected="'shared' or None")

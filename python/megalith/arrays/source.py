@@ -1,0 +1,399 @@
+"""`Source`: an array wherever it lives, described without reading it."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from megalith import _checks, _core
+from megalith._optional import is_instance
+from megalith.arrays import npy
+from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError, TruncatedFileError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from megalith._typing import AnyArray, Box, Order, SourceLike
+
+# A mapped file larger than this is read by positioned reads instead, window by window: pages of a mapping count as
+# resident memory, and a kernel promises to stay under 1 GB of it.
+MAPPED_BYTES = 1 << 29
+
+
+class Source:
+    """An array in memory, in a file, or in an HDF5 dataset.
+
+    Made by `as_source`, `read`, `write` and the ``initialize_*`` functions. A file is not mapped and a dataset not read
+    until something asks for elements.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Lengths of the axes.
+    dtype : numpy.dtype
+        Type of the elements.
+    order : {'C', 'F'} or None
+        Order of the elements in memory or file; None if they have gaps.
+    array : numpy.ndarray, optional
+        The elements, if they are in memory or mapped.
+    dataset : h5py.Dataset, optional
+        The elements, if they are read in boxes.
+    location : pathlib.Path, optional
+        The file.
+    offset : int, optional
+        Bytes from the start of the file to the first element.
+    memory : {'shared'} or None
+        What kind of memory the elements are in.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from megalith.arrays import as_source
+    >>> source = as_source(np.zeros((2, 3), dtype=np.uint8))
+    >>> source.shape, source.dtype, source.order, source.element_strides
+    ((2, 3), dtype('uint8'), 'C', (3, 1))
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        order: Order | None,
+        *,
+        array: AnyArray | None = None,
+        dataset: Any = None,
+        location: Path | None = None,
+        offset: int = 0,
+        memory: str | None = None,
+    ) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.order = order
+        self.location = location
+        self.offset = offset
+        self.memory = memory
+        self._array = array
+        self._dataset = dataset
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def element_strides(self) -> tuple[int, ...]:
+        """Elements between neighbours along each axis.
+
+        Raises
+        ------
+        LayoutError
+            If the strides are no multiple of the item size (a field of a packed record).
+        """
+        if self._array is not None:
+            strides, itemsize = self._array.strides, max(self.dtype.itemsize, 1)
+            if any(stride % itemsize for stride in strides):
+                message = f"source: byte strides {strides} are no multiple of the item size {itemsize}"
+                raise LayoutError(message, name="source", reason="strides")
+            return tuple(stride // itemsize for stride in strides)
+        shape = self.shape if self.order != "F" else self.shape[::-1]
+        strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        return strides if self.order != "F" else strides[::-1]
+
+    @property
+    def array(self) -> AnyArray:
+        """The elements as an ndarray: itself, a memory map of the file, or the dataset read into memory."""
+        if self._array is None:
+            self._array = self._load()
+        return self._array
+
+    def _load(self) -> AnyArray:
+        if self._dataset is not None:
+            return np.asarray(self._dataset[()])
+        if self.size == 0:
+            return np.empty(self.shape, self.dtype, order=self.order or "C")
+        return np.memmap(self._file, self.dtype, "r", self.offset, self.shape, self.order or "C")
+
+    def as_buffer(self) -> AnyArray:
+        """Return the elements as an ndarray; the name ClearMap's code uses for `array`."""
+        return self.array
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
+        return np.array(self.array, dtype=dtype, copy=copy)
+
+    def __getitem__(self, key: Any) -> Any:
+        if self._array is None and self._dataset is not None:
+            return self._dataset[key]
+        return self.array[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.array[key] = value
+
+    def __len__(self) -> int:
+        if not self.shape:
+            message = "len() of a source without axes"
+            raise TypeError(message)
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        where = f", location={str(self.location)!r}" if self.location is not None else ""
+        return f"Source(shape={self.shape}, dtype={self.dtype.name}, order={self.order!r}{where})"
+
+    @property
+    def _file(self) -> Path:
+        if self.location is None:
+            message = "source: it is not in a file"
+            raise ArgumentError(message, name="source", got=repr(self), expected="a source with a location")
+        return self.location
+
+    @property
+    def streams(self) -> bool:
+        """Whether kernels read it in windows: files, datasets, and mappings of large files."""
+        if self._array is None:
+            return True
+        return self.nbytes > MAPPED_BYTES and self.location is not None and self.order is not None
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Shape of the chunks of a dataset; reads of whole chunks are the fast ones."""
+        return getattr(self._dataset, "chunks", None)
+
+    def reader(self) -> Reader:
+        """Open the source for reading boxes."""
+        return Reader(self)
+
+
+class Reader:
+    """Reads boxes of a source: views of memory, positioned reads of a file, selections of a dataset.
+
+    A file is opened once, so that all boxes come from the same file even if its name is given to another meanwhile.
+
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._file = None
+        if source.streams and source._dataset is None:  # noqa: SLF001
+            self._file = _core.File(os.fspath(source._file))  # noqa: SLF001
+
+    def read(
+        self, box: Box, out: AnyArray | None = None, *, processes: int | None = None, tick: Any = None
+    ) -> AnyArray:
+        """Return the elements of a box, in `out` if one is given.
+
+        Parameters
+        ----------
+        box : tuple of slice
+            One slice of step 1 for each axis, inside of the source.
+        out : numpy.ndarray, optional
+            Where to put them; any layout.
+        processes : int, optional
+            Upper bound on threads.
+        tick : callable, optional
+            Called with the share done.
+
+        Returns
+        -------
+        values : numpy.ndarray
+            A view where the source is in memory and no `out` was given.
+        """
+        source = self._source
+        if self._file is None and source._dataset is None:  # noqa: SLF001
+            values = source.array[box]
+            if out is None:
+                return values
+            out[...] = values
+            return out
+        shape = tuple(part.stop - part.start for part in box)
+        if source._dataset is not None:  # noqa: SLF001
+            values = source._dataset[box]  # noqa: SLF001
+            if out is None:
+                return np.asarray(values)
+            out[...] = values
+            return out
+        order = source.order or "C"
+        values = out
+        if values is None or values.dtype != source.dtype or not values.flags[f"{order}_CONTIGUOUS"]:
+            values = np.empty(shape, source.dtype, order=order)
+        # A file in F order is one in C order with its axes reversed.
+        step = -1 if order == "F" else 1
+        assert self._file is not None
+        self._file.read_box(
+            source.offset,
+            source.shape[::step],
+            [(part.start, part.stop) for part in box[::step]],
+            values.T if step < 0 else values,
+            processes,
+            tick,
+        )
+        if out is not None and values is not out:
+            out[...] = values
+        return values if out is None else out
+
+
+def as_source(
+    source: SourceLike,
+    *,
+    dtype: npt.DTypeLike | None = None,
+    shape: tuple[int, ...] | None = None,
+    offset: int = 0,
+    order: Order = "C",
+) -> Source:
+    """Describe an array wherever it lives.
+
+    Parameters
+    ----------
+    source : array-like
+        An ndarray, a memmap, the path of a ``.npy`` file, a `Source`, an ``h5py.Dataset``, or anything with a buffer or
+        an ``__array__`` method. With `dtype` the path of a raw file.
+    dtype, shape, offset, order
+        Of a raw file; a `shape` of None is one axis up to the end of the file.
+
+    Returns
+    -------
+    source : Source
+        Nothing is copied or read.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        If the file cannot be opened.
+    FormatError
+        If it is no ``.npy`` file and no `dtype` was given.
+    TruncatedFileError
+        If it is shorter than it says.
+    DTypeError
+        If the elements are Python objects.
+
+    Examples
+    --------
+    >>> from megalith.arrays import as_source
+    >>> as_source([1, 2, 3]).shape
+    (3,)
+    """
+    if isinstance(source, Source):
+        return source
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        described = _npy_file(path) if dtype is None else _raw_file(path, np.dtype(dtype), shape, offset, order)
+    elif isinstance(source, np.ndarray) and type(source) is not np.memmap:
+        described = _memory(source)
+    elif isinstance(source, np.memmap):
+        described = _mapping(source)
+    elif is_instance(source, "h5py", "Dataset"):
+        described = Source(tuple(source.shape), source.dtype, "C", dataset=source)
+    else:
+        described = _memory(np.asarray(source))
+    if described.dtype.hasobject:
+        message = "source: dtype object holds Python objects; supported are numbers, truth values, dates and records"
+        raise DTypeError(message, name="source", got="object", supported="types without Python objects")
+    return described
+
+
+def _memory(array: AnyArray) -> Source:
+    if isinstance(array, np.ma.MaskedArray):
+        message = "source: a masked array, whose mask would be lost; give array.filled(value) or array.data"
+        raise DTypeError(message, name="source", got="MaskedArray", supported="ndarray")
+    return Source(array.shape, array.dtype, _order(array), array=array)
+
+
+def _order(array: AnyArray) -> Order | None:
+    if array.flags.c_contiguous:
+        return "C"
+    return "F" if array.flags.f_contiguous else None
+
+
+def _mapping(array: AnyArray) -> Source:
+    """Describe a memmap, with its file if that is certain to be the one mapped."""
+    described = _memory(array)
+    if array.nbytes > MAPPED_BYTES and described.order is not None:
+        found = _mapped_file(array)
+        if found is not None:
+            described.location, described.offset = found
+    elif getattr(array, "filename", None) is not None and array.base is getattr(array, "_mmap", None):
+        described.location, described.offset = Path(array.filename), array.offset  # type: ignore[attr-defined]
+    return described
+
+
+def _mapped_file(array: AnyArray) -> tuple[Path, int] | None:
+    """Return the file a mapping shows and where in it the array begins, or None where that is not certain.
+
+    Asked of the kernel: the name a memmap remembers may belong to another file by now, and a copy-on-write mapping may
+    differ from its file.
+    """
+    name = getattr(array, "filename", None)
+    if name is None or getattr(array, "mode", "c") == "c":
+        return None
+    address = array.__array_interface__["data"][0]
+    try:
+        stat = Path(name).stat()
+        with Path("/proc/self/maps").open() as maps:
+            for line in maps:
+                span, access, start, device, inode = line.split(maxsplit=5)[:5]
+                low, high = (int(bound, 16) for bound in span.split("-"))
+                if low <= address < high:
+                    major, minor = (int(part, 16) for part in device.split(":"))
+                    is_same = (os.makedev(major, minor), int(inode)) == (stat.st_dev, stat.st_ino)
+                    is_whole = address + array.nbytes <= high
+                    if not (is_same and is_whole and access[3] == "s"):
+                        return None
+                    return Path(name), int(start, 16) + address - low
+    except OSError:
+        return None
+    return None
+
+
+def _npy_file(path: Path) -> Source:
+    header = npy.read_header(path)
+    return Source(header.shape, header.dtype, header.order, location=path, offset=header.offset)
+
+
+def _raw_file(path: Path, dtype: np.dtype[Any], shape: Any, offset: int, order: str) -> Source:
+    available = path.stat().st_size - _checks.integer("offset", offset)
+    if order not in ("C", "F"):
+        raise ArgumentError(f"order: got {order!r}, expected 'C' or 'F'", name="order", got=order, expected="'C' or 'F'")
+    if dtype.itemsize == 0:
+        raise DTypeError(f"dtype: {dtype} has no size", name="dtype", got=str(dtype), supported="types with a size")
+    if offset < 0 or available < 0:
+        message = f"{path}: offset {offset} is outside of the file of {available + offset} bytes"
+        raise FormatError(message, path=path, field="offset", got=offset)
+    if shape is None:
+        if available % dtype.itemsize:
+            message = f"{path}: {available} bytes from offset {offset} are not a whole number of {dtype.name}"
+            raise FormatError(message, path=path, field="size", got=available)
+        shape = (available // dtype.itemsize,)
+    shape = tuple(_checks.integer("shape", n) for n in (shape if isinstance(shape, tuple | list) else (shape,)))
+    if any(n < 0 for n in shape):
+        raise ArgumentError(f"shape: got {shape}, expected lengths of 0 or more", name="shape", got=shape)
+    wanted = math.prod(shape) * dtype.itemsize
+    if wanted > available:
+        message = f"{path}: {shape} of {dtype.name} are {wanted} bytes, the file has {available} from offset {offset}"
+        raise TruncatedFileError(message, path=path, offset=offset, wanted=wanted, done=available, field="size")
+    return Source(shape, dtype, order, location=path, offset=offset)
+
+
+def is_path(value: Any) -> bool:
+    """Whether a value names a file."""
+    return isinstance(value, str | os.PathLike)
+
+
+def whole(shape: tuple[int, ...]) -> Box:
+    """Return the box of everything."""
+    return tuple(slice(0, n) for n in shape)

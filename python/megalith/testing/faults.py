@@ -1,0 +1,233 @@
+"""Child processes that may hang, die or run out of space without taking the tests with them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Child", "compute_threads", "kill_when", "run_python", "tmpfs_command"]
+
+THREADS = '''
+import os
+
+def compute_threads():
+    """Threads of the core's pools in this process."""
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as comm:
+                names.append(comm.read().strip())
+        except FileNotFoundError:  # ended meanwhile
+            pass
+    return sum(name.startswith("megalith-") for name in names)
+'''
+"""Source of `compute_threads`, for the beginning of a child's code."""
+
+
+class Child(NamedTuple):
+    """What a child process left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def check(self) -> str:
+        """Give its output, if it ended well.
+
+        Returns
+        -------
+        stdout : str
+            What it printed.
+
+        Raises
+        ------
+        AssertionError
+            If it did not end with 0: with all it said.
+        """
+        assert self.returncode == 0, f"child ended with {self.returncode}\n{self.stdout}\n{self.stderr}"
+        return self.stdout
+
+
+def _environment(env: Mapping[str, str | None] | None) -> dict[str, str]:
+    """Give the environment of this process without settings of threads, changed by `env` (None removes)."""
+    full = {k: v for k, v in os.environ.items() if k not in ("MEGALITH_NUM_THREADS", "OMP_NUM_THREADS")}
+    for name, value in (env or {}).items():
+        if value is None:
+            full.pop(name, None)
+        else:
+            full[name] = value
+    return full
+
+
+def _start(
+    code: str, directory: Path, env: Mapping[str, str | None] | None, prefix: Sequence[str]
+) -> subprocess.Popen[str]:
+    directory.mkdir(parents=True, exist_ok=True)
+    script = directory / f"child_{time.monotonic_ns()}.py"
+    script.write_text(textwrap.dedent(THREADS) + textwrap.dedent(code))
+    return subprocess.Popen(
+        [*prefix, sys.executable, str(script)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(env),
+        start_new_session=True,
+    )
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    """End a child and all it started: it leads a session of its own."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def run_python(
+    code: str,
+    directory: Path,
+    *,
+    timeout_s: float = 60.0,
+    env: Mapping[str, str | None] | None = None,
+    prefix: Sequence[str] = (),
+) -> Child:
+    """Run code in a fresh interpreter, and kill it and its children if it takes too long.
+
+    Parameters
+    ----------
+    code : str
+        A program; `compute_threads()` is defined in it.
+    directory : Path
+        Where its file is written, so that multiprocessing can import it.
+    timeout_s : float
+        When it is killed.
+    env : mapping, optional
+        Changes to the environment; a value of None removes a name. MEGALITH_NUM_THREADS and OMP_NUM_THREADS are
+        removed unless set here.
+    prefix : sequence of str
+        A command to run the interpreter under, such as `taskset`.
+
+    Returns
+    -------
+    child : Child
+        How it ended.
+
+    Raises
+    ------
+    AssertionError
+        If it had to be killed.
+    """
+    child = _start(code, directory, env, prefix)
+    try:
+        stdout, stderr = child.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        _kill(child)
+        stdout, stderr = child.communicate()
+        raise AssertionError(f"child hung for {timeout_s} s and was killed\n{stdout}\n{stderr}") from None
+    finally:
+        _kill(child)
+    return Child(child.returncode, stdout, stderr)
+
+
+def kill_when(
+    code: str,
+    directory: Path,
+    word: str,
+    *,
+    delay_s: float = 0.0,
+    timeout_s: float = 60.0,
+    env: Mapping[str, str | None] | None = None,
+) -> Child:
+    """Run code in a fresh interpreter and SIGKILL it some time after it printed a word.
+
+    Parameters
+    ----------
+    code : str
+        A program that prints `word` on a line of its own, flushed, when it may be killed.
+    directory : Path
+        Where its file is written.
+    word : str
+        What it prints.
+    delay_s : float
+        How long after that it is killed.
+    timeout_s : float
+        How long it may take to print it.
+    env : mapping, optional
+        As in `run_python`.
+
+    Returns
+    -------
+    child : Child
+        Its return code is -9 if it was still running.
+
+    Raises
+    ------
+    AssertionError
+        If it ended or hung without printing the word.
+    """
+    child = _start(code, directory, env, ())
+    said = ""
+    deadline = time.monotonic() + timeout_s
+    assert child.stdout is not None
+    try:
+        os.set_blocking(child.stdout.fileno(), False)
+        while word not in said.splitlines():
+            alive = child.poll() is None
+            said += child.stdout.read() or ""
+            assert alive or word in said.splitlines(), f"child ended early\n{said}\n{child.communicate()[1]}"
+            assert time.monotonic() < deadline, f"child did not say {word!r} in {timeout_s} s\n{said}"
+            time.sleep(0.002)
+        time.sleep(delay_s)
+    finally:
+        _kill(child)
+    _, stderr = child.communicate()
+    return Child(child.returncode, said, stderr)
+
+
+def compute_threads() -> int:
+    """Count the threads of the core's pools in this process.
+
+    Returns
+    -------
+    n_threads : int
+        0 before the first kernel that uses a pool.
+    """
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            names.append((task / "comm").read_text().strip())
+        except FileNotFoundError:
+            continue
+    return sum(name.startswith("megalith-") for name in names)
+
+
+def tmpfs_command(mount: Path, size: str) -> list[str] | None:
+    """Give a command that runs what follows with a small private file system mounted.
+
+    Parameters
+    ----------
+    mount : Path
+        An existing directory; only the child sees the file system there.
+    size : str
+        Its size, as mount takes it: '2m'.
+
+    Returns
+    -------
+    prefix : list of str or None
+        For `run_python`; None where this machine lets nobody mount.
+    """
+    shell = f'mount -t tmpfs -o size={size},mode=0777 none "{mount}" && exec "$0" "$@"'
+    for unshare in (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"]):
+        if shutil.which(unshare[0]) is None:
+            return None
+        command = [*unshare, "sh", "-c", shell]
+        if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
+            return command
+    return None

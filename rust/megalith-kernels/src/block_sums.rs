@@ -1,0 +1,269 @@
+//! Sums and counts over stretches of an array in C order.
+//!
+//! ```text
+//! for each piece of 64 Ki elements of each stretch, in parallel:   partial[piece] = sum of its elements
+//! for each stretch:                                                sum = pairwise sum of its partials
+//! ```
+//!
+//! 1. Pieces are cut from the start of their stretch, by size, and partials are added by a tree that depends on their
+//!    number alone: a float sum is the same to the last bit for any number of threads.
+//! 2. Floats are added pairwise in double precision: 16 lanes over runs of 128, halves above, so that the rounding
+//!    error grows with the logarithm of the length, as in `numpy.sum`.
+//! 3. The sum of the partials of a stretch is again a block sum, so a caller who cuts a file into windows of whole
+//!    pieces gets the same bits as one who has it in memory ([`PIECE`]).
+//!
+//! Integers and truth values wrap in 64 bits, as `numpy.sum` does.
+
+use std::ops::Range;
+
+use megalith_core::blocks::BLOCK;
+use megalith_core::dtype::Real;
+use megalith_core::{Bool8, Element, Error, Result, SourceView, Workers, c64, c128, f16};
+
+/// Elements that are summed into one partial.
+pub const PIECE: usize = BLOCK;
+
+/// Length below which floats are added in lanes.
+const LEAF: usize = 128;
+
+/// Lanes of a leaf.
+const LANES: usize = 16;
+
+/// An element type whose values can be added up.
+pub trait Sum: Element {
+    /// The type of the sum.
+    type Total: Element;
+    /// The sum of a piece.
+    fn sum(values: &[Self]) -> Self::Total;
+}
+
+macro_rules! integer_sums {
+    ($($type:ty => $total:ty;)*) => {$(
+        impl Sum for $type {
+            type Total = $total;
+            fn sum(values: &[Self]) -> $total {
+                values.iter().fold(0, |sum: $total, &value| sum.wrapping_add(<$total>::from(value)))
+            }
+        }
+    )*};
+}
+
+integer_sums! { i8 => i64; i16 => i64; i32 => i64; i64 => i64; u8 => u64; u16 => u64; u32 => u64; u64 => u64; }
+
+impl Sum for Bool8 {
+    type Total = i64;
+    fn sum(values: &[Self]) -> i64 {
+        count_nonzero(values)
+    }
+}
+
+macro_rules! float_sums {
+    ($($type:ty;)*) => {$(
+        impl Sum for $type {
+            type Total = f64;
+            fn sum(values: &[Self]) -> f64 { pairwise(values, |value| value.to_f64()) }
+        }
+    )*};
+}
+
+float_sums! { f16; f32; f64; }
+
+macro_rules! complex_sums {
+    ($($type:ty;)*) => {$(
+        impl Sum for $type {
+            type Total = c128;
+            fn sum(values: &[Self]) -> c128 {
+                c128::new(pairwise(values, |v| v.re.to_f64()), pairwise(values, |v| v.im.to_f64()))
+            }
+        }
+    )*};
+}
+
+complex_sums! { c64; c128; }
+
+fn pairwise<T: Copy>(values: &[T], value: impl Fn(T) -> f64 + Copy) -> f64 {
+    if values.len() > LEAF {
+        // Halves of whole leaves, so that most leaves are full.
+        let half = (values.len() / 2).next_multiple_of(LEAF);
+        let (low, high) = values.split_at(half.min(values.len() - 1));
+        return pairwise(low, value) + pairwise(high, value);
+    }
+    let (whole, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in whole {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += value(x);
+        }
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for k in 0..width {
+            lanes[k] += lanes[k + width];
+        }
+        width /= 2;
+    }
+    rest.iter().fold(lanes[0], |sum, &x| sum + value(x))
+}
+
+fn count_nonzero<T: Element>(values: &[T]) -> i64 {
+    // Bytes of at most 255 ones each keep the inner loop in the narrowest lanes.
+    values.chunks(255).map(|run| i64::from(run.iter().fold(0u8, |n, v| n + u8::from(v.is_nonzero())))).sum()
+}
+
+/// The sum of each stretch `boundaries[b]..boundaries[b + 1]` of the elements in C order.
+///
+/// # Shapes
+/// `source (n0..nk)`, `boundaries (n_blocks + 1)`, `sums (n_blocks)`.
+///
+/// # Errors
+/// [`Error::Shape`] if the boundaries do not rise from 0 or more to the number of elements or less, or `sums` has
+/// another length; [`Error::Cancelled`].
+///
+/// # Cost
+/// One pass over the source; a partial for each 64 Ki elements.
+///
+/// # Source
+/// `numpy.add.reduceat` on the flattened array; ClearMap's `block_sums`.
+pub fn block_sums<T: Sum>(
+    workers: &Workers<'_>,
+    source: &SourceView<'_>,
+    boundaries: &[usize],
+    sums: &mut [T::Total],
+) -> Result<()>
+where
+    T::Total: Sum<Total = T::Total>,
+{
+    reduce(workers, source, boundaries, sums, T::sum, <T::Total as Sum>::sum)
+}
+
+/// The number of non-zero entries of each stretch; see [`block_sums`].
+///
+/// # Errors
+/// As [`block_sums`].
+///
+/// # Cost
+/// As [`block_sums`].
+pub fn block_counts<T: Element>(
+    workers: &Workers<'_>,
+    source: &SourceView<'_>,
+    boundaries: &[usize],
+    counts: &mut [i64],
+) -> Result<()> {
+    reduce(workers, source, boundaries, counts, count_nonzero::<T>, <i64 as Sum>::sum)
+}
+
+fn reduce<T: Element, A: Element>(
+    workers: &Workers<'_>,
+    source: &SourceView<'_>,
+    boundaries: &[usize],
+    sink: &mut [A],
+    piece: impl Fn(&[T]) -> A + Sync,
+    combine: impl Fn(&[A]) -> A,
+) -> Result<()> {
+    let len = source.len();
+    if boundaries.len() != sink.len() + 1 || !boundaries.is_sorted() || boundaries.last().is_none_or(|&last| last > len)
+    {
+        let (got, expected) = (format!("{boundaries:?}"), format!("{} rising positions up to {len}", sink.len() + 1));
+        return Err(Error::Shape { name: "boundaries", got, expected });
+    }
+    let mut pieces = Vec::new();
+    let mut ends = Vec::with_capacity(sink.len());
+    for stretch in boundaries.windows(2) {
+        pieces.extend((stretch[0]..stretch[1]).step_by(PIECE).map(|start| start..(start + PIECE).min(stretch[1])));
+        ends.push(pieces.len());
+    }
+    let view = source.clone().coalesce();
+    let mut partials = vec![A::default(); pieces.len()];
+    let items: Vec<(Range<usize>, &mut A)> = pieces.into_iter().zip(&mut partials).collect();
+    workers.for_each_with(items, Vec::new, |scratch, (range, partial)| {
+        *partial = piece(view.values(range, scratch));
+        Ok(())
+    })?;
+    let mut start = 0;
+    for (slot, end) in sink.iter_mut().zip(ends) {
+        *slot = total(&partials[start..end], &combine);
+        start = end;
+    }
+    Ok(())
+}
+
+/// The sum of partials, cut as a source of that many elements would be.
+fn total<A: Element>(partials: &[A], combine: &impl Fn(&[A]) -> A) -> A {
+    match partials {
+        [] => A::default(),
+        [one] => *one,
+        _ => total(&partials.chunks(PIECE).map(combine).collect::<Vec<_>>(), combine),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use megalith_core::pool::{execute, execute_here};
+    use proptest::prelude::*;
+
+    fn sums<T: Sum>(threads: usize, values: &[T], boundaries: &[usize]) -> Vec<T::Total>
+    where
+        T::Total: Sum<Total = T::Total>,
+    {
+        let source = SourceView::from_slice(values, &[values.len()]);
+        let mut out = vec![T::Total::default(); boundaries.len() - 1];
+        execute(threads, |_| true, |w| block_sums::<T>(w, &source, boundaries, &mut out)).unwrap();
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn integer_sums_match_the_naive_twin(len in 0usize..3000, a in 0usize..3000, b in 0usize..3000) {
+            let values: Vec<i32> = (0..len).map(|i| (i as i32).wrapping_mul(0x9E37_79B9_u32 as i32)).collect();
+            let mut boundaries = [0, a.min(len), b.min(len), len];
+            boundaries.sort_unstable();
+            let naive: Vec<i64> =
+                boundaries.windows(2).map(|w| values[w[0]..w[1]].iter().map(|&v| i64::from(v)).sum()).collect();
+            for threads in [1, 2, 8] {
+                prop_assert_eq!(&sums(threads, &values, &boundaries), &naive);
+            }
+        }
+    }
+
+    #[test]
+    fn float_sums_are_the_same_for_any_number_of_threads_and_close_to_exact() {
+        let values: Vec<f32> = (0..1_000_000).map(|i| ((i % 1009) * 7919 % 1009) as f32 * 0.1).collect();
+        let exact: f64 = values.iter().map(|&v| f64::from(v)).sum();
+        let one = sums(1, &values, &[0, values.len()]);
+        assert!((one[0] - exact).abs() < exact * 1e-12);
+        for threads in [2, 3, 8] {
+            assert_eq!(sums(threads, &values, &[0, values.len()])[0].to_bits(), one[0].to_bits());
+        }
+    }
+
+    #[test]
+    fn sums_of_whole_pieces_add_up_to_the_same_bits() {
+        let values: Vec<f64> = (0..5 * PIECE + 77).map(|i| 1.0 / (i as f64 + 1.0)).collect();
+        let cuts: Vec<usize> = (0..6).map(|i| i * PIECE).chain([values.len()]).collect();
+        let partials = sums(2, &values, &cuts);
+        let (whole, again) = (sums(2, &values, &[0, values.len()]), sums(2, &partials, &[0, partials.len()]));
+        assert_eq!(whole[0].to_bits(), again[0].to_bits());
+    }
+
+    #[test]
+    fn counts_take_nan_and_negative_values_for_nonzero() {
+        let values = [0.0f32, -0.0, f32::NAN, -2.0, 1.0];
+        let mut counts = [0];
+        let source = SourceView::from_slice(&values, &[5]);
+        execute_here(|w| block_counts::<f32>(w, &source, &[0, 5], &mut counts)).unwrap();
+        assert_eq!(counts, [3]);
+    }
+
+    #[test]
+    fn an_empty_stretch_sums_to_zero() {
+        assert_eq!(sums(1, &[1.0f64, 2.0], &[0, 0, 2, 2]), [0.0, 3.0, 0.0]);
+    }
+
+    #[test]
+    fn boundaries_outside_of_the_array_are_refused() {
+        let source = SourceView::from_slice(&[1u8, 2], &[2]);
+        let result = execute_here(|w| block_sums::<u8>(w, &source, &[0, 3], &mut [0]));
+        assert!(matches!(result, Err(Error::Shape { .. })));
+    }
+}

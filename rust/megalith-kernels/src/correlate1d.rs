@@ -1,0 +1,346 @@
+//! Correlation of all lines along one axis with a row of weights, bit for bit as SciPy does it.
+//!
+//! # The idea
+//! Each output is a weighted sum of its neighbours along the axis. SciPy walks one line after the other, and one sum
+//! after the other: each addition waits for the one before it. Here many sums grow side by side. A *strip* of lanes
+//! (neighbouring lines) is copied as doubles into a small buffer, row after row along the axis; in that buffer output
+//! `p` needs the entries `p`, `p + lanes`, `p + 2 lanes`, ..., which is the same for all `p`:
+//!
+//! ```text
+//! for each block of outputs p..p+16:              acc = x[p + c lanes] * w[c]
+//!     for each pair of taps (j, K-1-j):           acc += (x[p + j lanes] + x[p + (K-1-j) lanes]) * w[j]
+//! ```
+//!
+//! A line along the axis that is contiguous in memory is a strip of one lane: the same loop with a step of one.
+//!
+//! # Tricks
+//! 1. The order of the additions is SciPy's (`correlate1d/taps.rs`), so the vectors hold 16 independent sums rather
+//!    than parts of one.
+//! 2. The buffer is a window that slides along the axis: the last `K - 1` rows are kept, each source row is converted
+//!    once. The rows beyond the ends come from a map of positions (`correlate1d/extension.rs`).
+//! 3. Lanes are taken along the smallest stride of the sink. A strip is wide, for the sake of memory; sums are made
+//!    for fewer lanes at a time, as many as let `K` rows of them stay in the first-level cache.
+//! 4. In place costs nothing more: what lies behind the window is never needed again, and the rows beyond the ends are
+//!    read before the first result is written.
+//!
+//! # Limits
+//! Work in place is not cut along the axis, so a single line is done by a single thread, and cancelled only before it
+//! or after it.
+
+mod extension;
+mod taps;
+
+#[cfg(test)]
+mod tests;
+
+use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers};
+
+use self::extension::Runs;
+use self::taps::{Taps, WIDTH};
+use crate::rows::{Load, Spare, Store, by_stride, loader, storer};
+
+/// What a line is taken to be beyond its ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// This value: `k k k | a b c d | k k k`. It stays a double whatever the types of the arrays.
+    Constant(f64),
+    /// The last entry: `a a a | a b c d | d d d`.
+    Nearest,
+    /// Mirrored about the edge of the last entry: `c b a | a b c d | d c b`.
+    Reflect,
+    /// Mirrored about the centre of the last entry: `d c b | a b c d | c b a`.
+    Mirror,
+    /// Periodic: `b c d | a b c d | a b c`.
+    Wrap,
+}
+
+/// Where the lines come from.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// An array that shares no memory with the sink.
+    Array {
+        /// The elements.
+        view: SourceView<'a>,
+        /// Their type.
+        dtype: DType,
+    },
+    /// The sink itself, which is overwritten.
+    Sink,
+}
+
+/// Outputs times taps of an item of work, about; some tenths of a millisecond.
+const WORK: usize = 1 << 22;
+/// Rows of an item, at least, where the axis has them: each item reads `K - 1` rows of its neighbours.
+const MIN_ROWS: usize = 256;
+/// Lanes of a strip, at most: whole pages of memory are read and written at once.
+const STRIP: usize = 512;
+/// Entries of the window, where the kernel is not longer: a part of the second-level cache.
+const WINDOW: usize = 1 << 15;
+/// Entries that the outputs side by side are summed from: half of a first-level cache.
+const NEAR: usize = 1 << 11;
+/// Outputs computed before they are written.
+const PIECE: usize = 1 << 12;
+/// An axis shorter than this is not worth being walked line by line.
+const SHORT: usize = 32;
+
+/// `sink[.., l, ..] = sum over i of kernel[i] * source[.., l + i - K / 2 - origin, ..]` along `axis`.
+///
+/// Sums are in double precision, converted once. `fast` allows single precision and other orders of addition for
+/// narrow types; so far it changes nothing.
+///
+/// # Shapes
+/// `source` and `sink` (n0..nk), at least one axis; `kernel` (K), of any length from 1 on, longer than the axis too.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes differ or there is no such axis; [`Error::Argument`] for an empty kernel, or an
+/// origin that moves its centre outside of it; [`Error::DType`] for types that are not real; [`Error::Cancelled`].
+///
+/// # Cost
+/// One pass over the source and one over the sink. Scratch of each thread: a window of the larger of 64 KiB and 24
+/// times the kernel's memory, in place not more.
+///
+/// # Source
+/// `scipy.ndimage.correlate1d` (1.17), equal to it bit by bit. It has no float16, which is converted as the other
+/// types are. ClearMap2 `ArrayProcessing.correlate1d` (behaviour; there modes are missing).
+#[allow(clippy::too_many_arguments)]
+pub fn correlate1d(
+    workers: &Workers<'_>,
+    input: Input<'_>,
+    sink: SinkView<'_>,
+    sink_dtype: DType,
+    axis: usize,
+    kernel: &[f64],
+    origin: isize,
+    mode: Mode,
+    fast: bool,
+) -> Result<()> {
+    let _ = fast;
+    let (source, source_dtype) = match input {
+        Input::Array { view, dtype } => (Some(view), dtype),
+        Input::Sink => (None, sink_dtype),
+    };
+    check(source.as_ref(), &sink, axis, kernel, origin)?;
+    let make = || {
+        Ok(Scratch {
+            load: loader("source", source_dtype)?,
+            store: storer("sink", sink_dtype)?,
+            window: Vec::new(),
+            after: Vec::new(),
+            out: Vec::new(),
+        })
+    };
+    let spare = Spare::new();
+    // Once here, so that a wrong type is an error for empty arrays too.
+    spare.with(make, |_| Ok(()))?;
+    if sink.is_empty() {
+        return Ok(());
+    }
+    let plan = Plan::new(&sink, source.is_none(), axis, kernel, origin, mode);
+    let items = plan.items(source, sink);
+    workers.for_each(items, |item| {
+        spare.with(make, |scratch| {
+            plan.run(item, scratch);
+            Ok(())
+        })
+    })
+}
+
+fn check(
+    source: Option<&SourceView<'_>>,
+    sink: &SinkView<'_>,
+    axis: usize,
+    kernel: &[f64],
+    origin: isize,
+) -> Result<()> {
+    let shape = sink.shape();
+    if let Some(source) = source
+        && source.shape() != shape
+    {
+        let (got, expected) = (format!("{shape:?}"), format!("{:?}, the shape of the source", source.shape()));
+        return Err(Error::Shape { name: "sink", got, expected });
+    }
+    if axis >= shape.len() {
+        let expected = format!("an axis of an array of {} axes", shape.len());
+        return Err(Error::Shape { name: "axis", got: axis.to_string(), expected });
+    }
+    if kernel.is_empty() {
+        let expected = "at least one weight".to_owned();
+        return Err(Error::Argument { name: "kernel", got: "no weights".to_owned(), expected });
+    }
+    let (half, last) = ((kernel.len() / 2) as isize, kernel.len() as isize - 1);
+    if origin < -half || origin > last - half {
+        let expected = format!("{} to {} for {} weights", -half, last - half, kernel.len());
+        return Err(Error::Argument { name: "origin", got: origin.to_string(), expected });
+    }
+    Ok(())
+}
+
+/// A box of lines and the rows of them that are to be computed.
+struct Part<'a, 'b> {
+    /// All rows of the lines; None in place.
+    source: Option<SourceView<'a>>,
+    /// The rows from `first` on.
+    sink: SinkView<'b>,
+    first: usize,
+}
+
+/// Cut the axes `from..to` of a part into boxes of at most `cap` lanes (at least one).
+fn cut<'a, 'b>(part: Part<'a, 'b>, from: usize, to: usize, cap: usize, parts: &mut Vec<Part<'a, 'b>>) {
+    let lanes = |axis: usize| part.sink.shape()[axis..to].iter().product::<usize>();
+    if from == to || lanes(from) <= cap {
+        return parts.push(part);
+    }
+    let inner = lanes(from + 1);
+    let n = part.sink.shape()[from];
+    let pieces = n.div_ceil((cap / inner).max(1));
+    let mut start = 0;
+    for sink in part.sink.split(from, n.div_ceil(pieces)) {
+        let stop = start + sink.shape()[from];
+        let source = part.source.clone().map(|source| source.slice(from, start..stop));
+        cut(Part { source, sink, first: part.first }, from + 1, to, cap, parts);
+        start = stop;
+    }
+}
+
+/// How the work is cut; nothing in it depends on the number of threads.
+struct Plan {
+    taps: Taps,
+    mode: Mode,
+    /// Length of the axis.
+    n: usize,
+    /// The order of the axes in which parts are seen: lines have the axis last, strips have it first.
+    axes: Vec<usize>,
+    by_lines: bool,
+    /// Lanes and rows of an item, lanes of a strip.
+    item_lanes: usize,
+    item_rows: usize,
+    strip: usize,
+}
+
+impl Plan {
+    fn new(sink: &SinkView<'_>, in_place: bool, axis: usize, kernel: &[f64], origin: isize, mode: Mode) -> Self {
+        let taps = Taps::new(kernel, origin);
+        let n = sink.shape()[axis];
+        let lanes = sink.len() / n;
+        let mut axes = by_stride(sink.shape(), sink.strides());
+        let by_lines = lanes == 1 || (n >= SHORT && axes.last() == Some(&axis));
+        axes.retain(|&a| a != axis);
+        axes.insert(if by_lines { axes.len() } else { 0 }, axis);
+
+        let grain = (WORK / (kernel.len() + 28)).max(1 << 12);
+        let strip = if by_lines { 1 } else { (WINDOW / 2 / kernel.len()).clamp(WIDTH, STRIP) };
+        let item_rows = if in_place { n } else { n.min((grain / strip.min(lanes)).max(MIN_ROWS)) };
+        let item_lanes = (grain / item_rows).max(strip);
+        Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip }
+    }
+
+    fn items<'a, 'b>(&self, source: Option<SourceView<'a>>, sink: SinkView<'b>) -> Vec<Part<'a, 'b>> {
+        let source = source.map(|source| source.permute(&self.axes));
+        let whole = Part { source, sink: sink.permute(&self.axes), first: 0 };
+        let last = self.axes.len() - 1;
+        let (axis, from, to) = if self.by_lines { (last, 0, last) } else { (0, 1, last + 1) };
+        let mut boxes = Vec::new();
+        cut(whole, from, to, self.item_lanes, &mut boxes);
+        let mut items = Vec::new();
+        for Part { source, sink, .. } in boxes {
+            let mut first = 0;
+            for sink in sink.split(axis, self.item_rows) {
+                let rows = sink.shape()[axis];
+                items.push(Part { source: source.clone(), sink, first });
+                first += rows;
+            }
+        }
+        items
+    }
+
+    fn run(&self, item: Part<'_, '_>, scratch: &mut Scratch) {
+        if self.by_lines {
+            let Part { source, mut sink, first } = item;
+            let rows = sink.shape()[self.axes.len() - 1];
+            for line in 0..sink.len() / rows {
+                let place = Place { source_base: line * self.n, sink_base: line * rows, lanes: 1, first, rows };
+                self.sweep(source.as_ref(), &mut sink, &place, scratch);
+            }
+            return;
+        }
+        let mut strips = Vec::new();
+        cut(item, 1, self.axes.len(), self.strip, &mut strips);
+        for Part { source, mut sink, first } in strips {
+            let rows = sink.shape()[0];
+            let place = Place { source_base: 0, sink_base: 0, lanes: sink.len() / rows, first, rows };
+            self.sweep(source.map(SourceView::coalesce).as_ref(), &mut sink, &place, scratch);
+        }
+    }
+
+    /// Compute the rows of a strip, sliding a window along the axis.
+    fn sweep(&self, source: Option<&SourceView<'_>>, sink: &mut SinkView<'_>, place: &Place, scratch: &mut Scratch) {
+        let &Place { source_base, sink_base, lanes, first, rows } = place;
+        let (before, after) = self.taps.reach();
+        let halo = before + after;
+        let chunk = (WINDOW / lanes).saturating_sub(halo).max(halo / 2).max(WIDTH).min(rows);
+        let Scratch { load, store, window, after: tail, out } = scratch;
+        let grow = |buffer: &mut Vec<f64>, len: usize| buffer.resize(len.max(buffer.len()), 0.0);
+        grow(window, (chunk + halo) * lanes + WIDTH);
+        grow(tail, after * lanes);
+        let batch = (PIECE / lanes).clamp(1, chunk);
+        grow(out, batch * lanes + WIDTH);
+        // Lanes whose sums are made row after row while their entries stay in the first-level cache.
+        let near = (NEAR / (halo + 1)).max(1).next_multiple_of(WIDTH);
+
+        // Everything from outside of the own rows, before a row is overwritten.
+        let mut read = |sink: &SinkView<'_>, row: usize, out: &mut [f64]| {
+            let start = source_base + row * lanes;
+            match source {
+                Some(source) => load.load(source, start..start + out.len(), out),
+                None => load.load(&sink.as_source(), start..start + out.len(), out),
+            }
+        };
+        let end = first + rows;
+        let runs = Runs { mode: self.mode, n: self.n, lanes };
+        runs.fill(first as isize - before as isize, &mut window[..before * lanes], |row, out| read(sink, row, out));
+        runs.fill(end as isize, &mut tail[..after * lanes], |row, out| read(sink, row, out));
+
+        // The window holds the rows from `a - before` up to `known`.
+        let (mut a, mut known) = (first, first);
+        while a < end {
+            let b = (a + chunk).min(end);
+            let slot = |row: usize| (row + before - a) * lanes;
+            if known < end {
+                let stop = (b + after).min(end);
+                read(sink, known, &mut window[slot(known)..slot(stop)]);
+                known = stop;
+            }
+            if known < b + after {
+                let from = &tail[(known - end) * lanes..(b + after - end) * lanes];
+                window[slot(known)..slot(b + after)].copy_from_slice(from);
+                known = b + after;
+            }
+            for from in (a..b).step_by(batch) {
+                let to = (from + batch).min(b);
+                let at = (from - a) * lanes;
+                self.taps.apply(&window[at..], lanes, near, &mut out[..(to - from) * lanes + WIDTH]);
+                store.store(sink, sink_base + (from - first) * lanes, &out[..(to - from) * lanes]);
+            }
+            window.copy_within((b - a) * lanes..(b - a + halo) * lanes, 0);
+            a = b;
+        }
+    }
+}
+
+/// A strip inside of its part: row `l` is at `base + l * lanes`, in the sink counted from the row `first`.
+struct Place {
+    source_base: usize,
+    sink_base: usize,
+    lanes: usize,
+    first: usize,
+    rows: usize,
+}
+
+/// The memory of one thread.
+struct Scratch {
+    load: Box<dyn Load<f64>>,
+    store: Box<dyn Store>,
+    window: Vec<f64>,
+    after: Vec<f64>,
+    out: Vec<f64>,
+}

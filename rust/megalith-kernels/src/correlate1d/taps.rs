@@ -1,0 +1,127 @@
+//! The weights, and the sums in SciPy's order.
+//!
+//! SciPy looks at the weights first. About a centre that is symmetric it adds the two entries of a pair before it
+//! multiplies (one multiplication saved), the outermost pair first; antisymmetric likewise with differences; otherwise
+//! it starts with the *last* tap and goes on from the first to the last but one. Floating point additions do not
+//! commute with each other, so this order is part of the result. No step is fused: Rust never contracts a product and
+//! a sum.
+//!
+//! The loops are small generic functions that are always inlined, to be compiled under several target features.
+
+/// Outputs that are summed side by side: eight SSE2 registers.
+pub(super) const WIDTH: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Symmetric,
+    Antisymmetric,
+    General,
+}
+
+/// The weights of a kernel and where it stands.
+#[derive(Debug)]
+pub(super) struct Taps {
+    kind: Kind,
+    weights: Vec<f64>,
+    /// Entries that an output needs before its own position.
+    before: usize,
+}
+
+impl Taps {
+    /// The caller has checked that there are weights, and that the origin leaves the centre inside of them.
+    pub(super) fn new(weights: &[f64], origin: isize) -> Self {
+        let half = weights.len() / 2;
+        // Not "all below": SciPy takes a NaN (infinite weights) for symmetric.
+        let differ = |sign: f64| {
+            (1..=half).any(|i| (weights[half + i] - sign * weights[half - i]).abs() > f64::EPSILON)
+        };
+        let kind = match weights.len() % 2 {
+            1 if !differ(1.0) => Kind::Symmetric,
+            1 if !differ(-1.0) => Kind::Antisymmetric,
+            _ => Kind::General,
+        };
+        Self { kind, weights: weights.to_vec(), before: (half as isize + origin) as usize }
+    }
+
+    /// Entries that an output needs before and after its own position.
+    pub(super) fn reach(&self) -> (usize, usize) {
+        (self.before, self.weights.len() - 1 - self.before)
+    }
+
+    /// `out[p] = sum over i of weights[i] * x[p + i * step]`, for rows of `step` outputs of which `near` at a time are
+    /// computed down the rows.
+    ///
+    /// The length of `out` is a number of rows and [`WIDTH`] more, which are used as scratch; `x` goes as far.
+    pub(super) fn apply(&self, x: &[f64], step: usize, near: usize, out: &mut [f64]) {
+        let len = out.len() - WIDTH;
+        if near >= step {
+            return self.sums(x, step, &mut out[..len.next_multiple_of(WIDTH)]);
+        }
+        for lane in (0..step).step_by(near) {
+            // The last lanes are rounded up into the next row, with the values that belong there.
+            let width = near.min(step - lane).next_multiple_of(WIDTH);
+            for row in (0..len).step_by(step) {
+                let at = row + lane;
+                self.sums(&x[at..], step, &mut out[at..at + width]);
+            }
+        }
+    }
+
+    #[inline]
+    fn sums(&self, x: &[f64], step: usize, out: &mut [f64]) {
+        match self.kind {
+            Kind::Symmetric => pairs(x, step, &self.weights, out, |a, b| a + b),
+            Kind::Antisymmetric => pairs(x, step, &self.weights, out, |a, b| a - b),
+            Kind::General => singles(x, step, &self.weights, out),
+        }
+    }
+}
+
+/// The block of `x` from `at` on.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn block(x: &[f64], at: usize) -> &[f64] {
+    &x[at..at + WIDTH]
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn pairs(x: &[f64], step: usize, weights: &[f64], out: &mut [f64], join: impl Fn(f64, f64) -> f64) {
+    let half = weights.len() / 2;
+    for (k, out) in out.chunks_exact_mut(WIDTH).enumerate() {
+        let at = k * WIDTH;
+        let mut sums = [0.0; WIDTH];
+        for (sum, &c) in sums.iter_mut().zip(block(x, at + half * step)) {
+            *sum = c * weights[half];
+        }
+        let (mut left, mut right) = (at, at + 2 * half * step);
+        for &weight in &weights[..half] {
+            for (sum, (&a, &b)) in sums.iter_mut().zip(block(x, left).iter().zip(block(x, right))) {
+                *sum += join(a, b) * weight;
+            }
+            left += step;
+            right -= step;
+        }
+        out.copy_from_slice(&sums);
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn singles(x: &[f64], step: usize, weights: &[f64], out: &mut [f64]) {
+    let last = weights.len() - 1;
+    for (k, out) in out.chunks_exact_mut(WIDTH).enumerate() {
+        let mut at = k * WIDTH;
+        let mut sums = [0.0; WIDTH];
+        for (sum, &c) in sums.iter_mut().zip(block(x, at + last * step)) {
+            *sum = c * weights[last];
+        }
+        for &weight in &weights[..last] {
+            for (sum, &a) in sums.iter_mut().zip(block(x, at)) {
+                *sum += a * weight;
+            }
+            at += step;
+        }
+        out.copy_from_slice(&sums);
+    }
+}

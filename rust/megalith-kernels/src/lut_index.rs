@@ -1,0 +1,325 @@
+//! The weighted sum of each element's neighbourhood, looked up in a table.
+//!
+//! # The idea
+//! A boolean kernel of powers of two turns the neighbourhood of a voxel into a number, and a table says what becomes of
+//! it: thinning, erosion, end points. Done in two steps the sums are an array of 64-bit integers eight times the size
+//! of the mask. Here they live for one row only:
+//!
+//! ```text
+//! for each box of the sink:                      read the box and its rim as cells, zeros outside of the array
+//!     for each row of the box:
+//!         for each block of 32 positions p:      sum = 0; for each tap (offset, weight): sum += weight * cell[p + offset]
+//!         sink row = table[sum], checked
+//! ```
+//!
+//! # Tricks
+//! 1. In the box of cells a tap is one number, the offset, whatever the number of axes: the box has the same strides
+//!    for each position, and zeros take the place of a test for the borders.
+//! 2. A cell is as narrow as the sums allow (`lut_index/cells.rs`): booleans become masks that are *and*ed with the
+//!    weight, small integers are summed in 32 bits where the sum of all weights proves that nothing overflows.
+//! 3. A block of sums stays in registers while the taps go by; each tap adds to 32 neighbours at once.
+//! 4. Axes are permuted so that rows go along the smallest stride of the sink; the taps keep their order, which matters
+//!    for doubles.
+//! 5. Sixteen equal sums (most of a mask is empty or full) are looked up once.
+//!
+//! # Limits
+//! A kernel whose reach is larger than the box re-reads the rim for each box. Separable kernels are not recognised.
+
+mod boxes;
+mod cells;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, PoisonError};
+
+use megalith_core::dtype::Pod;
+use megalith_core::{Bool8, DType, Error, Result, SinkView, SourceView, Workers, match_dtype};
+
+use self::boxes::{Grid, for_each_index, linear};
+use self::cells::{Arithmetic, Doubles, Masks, Narrow, WIDTH, Wide};
+use crate::rows::{Converter, Load, Spare, by_stride, loader, not_real};
+
+/// The weights of a kernel in C order.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// Sums over integers are exact, modulo 2^64.
+    Integer(&'a [i64]),
+    /// Sums are doubles, truncated at the end.
+    Float(&'a [f64]),
+}
+
+/// Weights with a shape; the centre is at `shape / 2` of each axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel<'a> {
+    /// Lengths of the axes.
+    pub shape: &'a [usize],
+    /// As many weights as the shape says.
+    pub weights: Weights<'a>,
+}
+
+/// Cells of a box, so that it stays in the second-level cache.
+const BOX: usize = 1 << 16;
+/// Cells of an item of work: a few boxes.
+const ITEM: usize = 1 << 19;
+
+/// `sink[p] = lut[sum over k of weights[k] * source[p + k - shape / 2]]`, with zeros beyond the borders.
+///
+/// Sums of integers by integer weights are exact (modulo 2^64), all others are doubles, added in the C order of the
+/// kernel and truncated once. Entries of the table are moved, whatever they mean.
+///
+/// # Shapes
+/// `source`, `sink` (n0..nk), at least one axis; `kernel` of as many axes, each at least 1; `lut` (m).
+///
+/// # Errors
+/// [`Error::IndexRange`] with the first position, in C order, whose sum is no index of the table (negative ones
+/// included), the content of the sink is then unspecified; [`Error::Shape`] for shapes that do not fit each other;
+/// [`Error::Argument`] for a kernel without weights; [`Error::DType`] for a source that is not real;
+/// [`Error::Cancelled`].
+///
+/// # Cost
+/// One pass over the source and one over the sink; each element is read about 1.6 times for a kernel of 3 x 3 x 3.
+/// Scratch of each thread: 64 Ki cells of 4 or 8 bytes, or one row's neighbourhood where that is more.
+///
+/// # Source
+/// `scipy.ndimage.correlate(source, kernel, mode='constant', output=int64)` and `numpy.take`. ClearMap2
+/// `ArrayProcessing.apply_lut_to_index` (behaviour; differs: any number of axes, each index is checked).
+pub fn apply_lut_to_index<L: Pod>(
+    workers: &Workers<'_>,
+    source: SourceView<'_>,
+    dtype: DType,
+    kernel: &Kernel<'_>,
+    lut: &[L],
+    sink: SinkView<'_>,
+) -> Result<()> {
+    check(&source, kernel, &sink)?;
+    let is_integer = match_dtype!(integer dtype, T => { let _ = T::default(); true }, else false);
+    loader("source", dtype)?;
+    if sink.is_empty() {
+        return Ok(());
+    }
+    let grid = Grid::new(sink.shape(), by_stride(sink.shape(), sink.strides()), kernel.shape, BOX, ITEM);
+    let work = Work { workers, source: source.permute(&grid.axes), sink: sink.permute(&grid.axes), grid, lut };
+    match kernel.weights {
+        Weights::Integer(weights) if is_integer => {
+            let taps = || weights.iter().copied().enumerate().filter(|&(_, w)| w != 0);
+            let narrow = || taps().map(|(k, w)| (k, w as i32)).collect();
+            if !fits_i32(dtype, weights) {
+                let load = || match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Wide::cell::<T>)) as _),
+                    else Err(not_real("source", dtype)));
+                work.run::<Wide>(load, taps().collect())
+            } else if dtype == DType::Bool {
+                work.run::<Masks>(|| Ok(Box::new(Converter::<Bool8, _>::new(Masks::cell))), narrow())
+            } else {
+                let load = || match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Narrow::cell::<T>)) as _),
+                    else Err(not_real("source", dtype)));
+                work.run::<Narrow>(load, narrow())
+            }
+        }
+        Weights::Integer(weights) => work.run_doubles(dtype, weights.iter().map(|&w| w as f64)),
+        Weights::Float(weights) => work.run_doubles(dtype, weights.iter().copied()),
+    }
+}
+
+fn check(source: &SourceView<'_>, kernel: &Kernel<'_>, sink: &SinkView<'_>) -> Result<()> {
+    let shape = source.shape();
+    if sink.shape() != shape {
+        let (got, expected) = (format!("{:?}", sink.shape()), format!("{shape:?}, the shape of the source"));
+        return Err(Error::Shape { name: "sink", got, expected });
+    }
+    if kernel.shape.len() != shape.len() || shape.is_empty() {
+        let (got, expected) = (format!("{:?}", kernel.shape), format!("{} axes, at least one", shape.len()));
+        return Err(Error::Shape { name: "kernel", got, expected });
+    }
+    let len = match kernel.weights {
+        Weights::Integer(weights) => weights.len(),
+        Weights::Float(weights) => weights.len(),
+    };
+    if kernel.shape.iter().product::<usize>() != len {
+        let (got, expected) = (format!("{len} weights"), format!("those of the shape {:?}", kernel.shape));
+        return Err(Error::Shape { name: "kernel", got, expected });
+    }
+    if len == 0 {
+        let expected = "at least one weight".to_owned();
+        return Err(Error::Argument { name: "kernel", got: "no weights".to_owned(), expected });
+    }
+    Ok(())
+}
+
+/// Whether no sum of values of the type, nor a part of it, leaves 32 bits.
+fn fits_i32(dtype: DType, weights: &[i64]) -> bool {
+    let largest: u128 = match dtype {
+        DType::Bool => 1,
+        DType::I8 => 1 << 7,
+        DType::U8 => u8::MAX.into(),
+        DType::I16 => 1 << 15,
+        DType::U16 => u16::MAX.into(),
+        _ => return false,
+    };
+    let sum: u128 = weights.iter().map(|w| u128::from(w.unsigned_abs())).sum();
+    sum * largest <= i32::MAX as u128
+}
+
+/// A problem whose axes are in the order of the sink's memory.
+struct Work<'a, 'b, 'w, L> {
+    workers: &'w Workers<'w>,
+    source: SourceView<'a>,
+    sink: SinkView<'b>,
+    grid: Grid,
+    lut: &'w [L],
+}
+
+/// The memory of one thread.
+struct Scratch<C, L> {
+    load: Box<dyn Load<C>>,
+    /// A box and its rim.
+    cells: Vec<C>,
+    sums: Vec<C>,
+    out: Vec<L>,
+}
+
+/// A value that is no index of the table, and its position in the original C order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Bad {
+    position: usize,
+    index: i64,
+}
+
+impl<L: Pod> Work<'_, '_, '_, L> {
+    fn run_doubles(self, dtype: DType, weights: impl Iterator<Item = f64>) -> Result<()> {
+        // As SciPy, which drops a weight of NaN too.
+        let taps = weights.enumerate().filter(|(_, w)| w.abs() > f64::EPSILON).collect();
+        self.run::<Doubles>(|| loader("source", dtype), taps)
+    }
+
+    /// `taps` are positions in the kernel and weights, in the order of the sum.
+    fn run<A: Arithmetic>(
+        self,
+        load: impl Fn() -> Result<Box<dyn Load<A::Cell>>> + Sync,
+        taps: Vec<(usize, A::Cell)>,
+    ) -> Result<()> {
+        let Self { workers, source, sink, grid, lut } = self;
+        let taps: Vec<(usize, A::Cell)> = taps.into_iter().map(|(k, w)| (grid.offset(k), w)).collect();
+        let make = || {
+            let cells = vec![A::Cell::default(); grid.cells() + WIDTH];
+            Ok(Scratch { load: load()?, cells, sums: Vec::new(), out: Vec::new() })
+        };
+        let (spare, first) = (Spare::new(), Mutex::new(None::<Bad>));
+        workers.for_each(grid.items(sink), |(start, mut sink)| {
+            let known = *first.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.is_some_and(|bad| bad.position < grid.position(&start)) {
+                return Ok(());
+            }
+            let found = spare.with(make, |scratch| {
+                let mut found = None;
+                for_each_box(&grid.small, sink.shape().to_vec().as_slice(), |corner, extents| {
+                    let origin: Vec<usize> = start.iter().zip(corner).map(|(a, b)| a + b).collect();
+                    fill(&grid, &source, &origin, extents, scratch);
+                    let bad = compute::<A, L>(&grid, &taps, lut, (&origin, corner, extents), &mut sink, scratch);
+                    found = [found, bad].into_iter().flatten().min();
+                });
+                Ok(found)
+            })?;
+            if found.is_some() {
+                let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+                *first = [*first, found].into_iter().flatten().min();
+            }
+            Ok(())
+        })?;
+        match first.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(Bad { position, index }) => {
+                Err(Error::IndexRange { index: index.into(), size: lut.len(), position: grid.unravel(position) })
+            }
+        }
+    }
+}
+
+/// Call `f(corner, extents)` for each box of at most `step` in `shape`.
+fn for_each_box(step: &[usize], shape: &[usize], mut f: impl FnMut(&[usize], &[usize])) {
+    let counts: Vec<usize> = shape.iter().zip(step).map(|(n, s)| n.div_ceil(*s)).collect();
+    for_each_index(&counts, |index| {
+        let corner: Vec<usize> = index.iter().zip(step).map(|(i, s)| i * s).collect();
+        let extents: Vec<usize> = corner.iter().zip(step).zip(shape).map(|((c, s), n)| (*s).min(n - c)).collect();
+        f(&corner, &extents);
+    });
+}
+
+/// Read the box of `extents` at `origin`, with its rim, as cells.
+fn fill<C: Copy + Default, L>(
+    grid: &Grid,
+    source: &SourceView<'_>,
+    origin: &[usize],
+    extents: &[usize],
+    scratch: &mut Scratch<C, L>,
+) {
+    let shape = source.shape();
+    let last = shape.len() - 1;
+    let rim: Vec<usize> = extents.iter().zip(&grid.kernel).map(|(e, k)| e + k - 1).collect();
+    // The part of a row that lies inside of the array, counted from the row's first cell.
+    let left = grid.before[last].saturating_sub(origin[last]).min(rim[last]);
+    let right = (shape[last] + grid.before[last]).saturating_sub(origin[last]).clamp(left, rim[last]);
+    for_each_index(&rim[..last], |index| {
+        let at = linear(index, &grid.strides);
+        let row = &mut scratch.cells[at..at + rim[last]];
+        let mut start = Some(0);
+        for (axis, &i) in index.iter().enumerate() {
+            let position = (origin[axis] + i).checked_sub(grid.before[axis]).filter(|&p| p < shape[axis]);
+            start = start.zip(position).map(|(start, p)| start * shape[axis] + p);
+        }
+        let Some(start) = start.filter(|_| left < right) else {
+            return row.fill(C::default());
+        };
+        let start = start * shape[last] + origin[last] + left - grid.before[last];
+        row[..left].fill(C::default());
+        row[right..].fill(C::default());
+        scratch.load.load(source, start..start + right - left, &mut row[left..right]);
+    });
+}
+
+/// Sum, look up and write the rows of a box (`origin` in the array, `corner` in the sink, `extents`).
+fn compute<A: Arithmetic, L: Pod>(
+    grid: &Grid,
+    taps: &[(usize, A::Cell)],
+    lut: &[L],
+    (origin, corner, extents): (&[usize], &[usize], &[usize]),
+    sink: &mut SinkView<'_>,
+    scratch: &mut Scratch<A::Cell, L>,
+) -> Option<Bad> {
+    let Scratch { cells, sums, out, .. } = scratch;
+    let last = extents.len() - 1;
+    let width = extents[last];
+    // Rows shorter than a block are summed together, with the cells between them, which nobody looks at.
+    let together = if last > 0 && width < 2 * WIDTH { extents[last - 1] } else { 1 };
+    let pitch = if last > 0 { grid.strides[last - 1] } else { 0 };
+    let span = (together - 1) * pitch + width;
+    sums.resize(span.next_multiple_of(WIDTH).max(sums.len()), A::Cell::default());
+    out.resize(width.max(out.len()), L::default());
+
+    let sink_shape = sink.shape().to_vec();
+    let mut found: Option<Bad> = None;
+    let mut outer = extents[..last].to_vec();
+    if let Some(n) = outer.last_mut() {
+        *n /= together;
+    }
+    for_each_index(&outer, |index| {
+        let at = linear(index, &grid.strides);
+        cells::correlate::<A>(&cells[at..], taps, &mut sums[..span.next_multiple_of(WIDTH)]);
+        for k in 0..together {
+            let row: Vec<usize> = (0..last).map(|a| index[a] + if a + 1 == last { k } else { 0 }).collect();
+            let sums = &sums[k * pitch..k * pitch + width];
+            match cells::look_up::<A, L>(sums, lut, &mut out[..width]) {
+                None => {
+                    let start = (0..last).fold(0, |start, a| start * sink_shape[a] + corner[a] + row[a]);
+                    sink.scatter_raw(start * sink_shape[last] + corner[last], &out[..width]);
+                }
+                Some(x) => {
+                    let place: Vec<usize> = (0..last).map(|a| origin[a] + row[a]).chain([origin[last] + x]).collect();
+                    let bad = Bad { position: grid.position(&place), index: A::index(sums[x]) };
+                    found = Some(found.map_or(bad, |found| found.min(bad)));
+                }
+            }
+        }
+    });
+    found
+}

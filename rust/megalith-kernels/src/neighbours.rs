@@ -1,0 +1,314 @@
+//! Pairs of entries that lie a given offset apart: the edges of a graph whose vertices are voxels.
+//!
+//! In a sorted list the partners of rising entries rise too, so one walk with two hands finds all pairs. The walk is cut
+//! into blocks of entries; each block finds where its partners begin by bisection:
+//!
+//! ```text
+//! for each block of entries i, in parallel:
+//!     j = first entry not below indices[first i] + offset
+//!     for each i:  advance j while indices[j] < indices[i] + offset;  every equal entry from j on makes a pair
+//! ```
+//!
+//! Walked twice: once to count, once to write, each block into its own rows. A list that is not sorted is sorted once,
+//! with each value beside its position; the walk then gives, for each entry that has partners, where they stand, and
+//! those records are brought back into the order of the list.
+//!
+//! Equal entries make all their pairs. An offset that leads out of the type of the indices leads to no partner.
+
+use std::ops::Range;
+
+use megalith_core::blocks::{BLOCK, ranges, split_mut};
+use megalith_core::dtype::Integer;
+use megalith_core::{Error, Result, SinkView, SourceView, Workers};
+
+/// Elements a strided list is looked at through.
+const WINDOW: usize = 4096;
+
+/// Random access to the entries of a list.
+trait List<T> {
+    fn at(&mut self, i: usize) -> T;
+}
+
+impl<T: Copy> List<T> for &[T] {
+    #[inline]
+    fn at(&mut self, i: usize) -> T {
+        self[i]
+    }
+}
+
+/// A list whose memory is no slice, seen through a window that follows the walk.
+struct Window<'a, T> {
+    view: &'a SourceView<'a>,
+    start: usize,
+    values: Vec<T>,
+}
+
+impl<T: Integer> List<T> for Window<'_, T> {
+    fn at(&mut self, i: usize) -> T {
+        if i < self.start || i >= self.start + self.values.len() {
+            self.start = i - i % WINDOW;
+            self.values.resize(WINDOW.min(self.view.len() - self.start), T::default());
+            self.view.gather(self.start..self.start + self.values.len(), &mut self.values);
+        }
+        self.values[i - self.start]
+    }
+}
+
+/// An entry with partners in a list that had to be sorted, and where they stand in it.
+#[derive(Debug)]
+struct Match {
+    i: usize,
+    partners: Range<usize>,
+}
+
+/// The pairs of a list, counted but not yet written.
+#[derive(Debug)]
+pub struct Pairs {
+    offset: i128,
+    counts: Vec<usize>,
+    /// Present if the list was not sorted.
+    unsorted: Option<Unsorted>,
+}
+
+#[derive(Debug)]
+struct Unsorted {
+    /// Positions in the list, in the order of the values.
+    order: Vec<usize>,
+    /// In the order of the list.
+    matches: Vec<Match>,
+}
+
+/// Find all pairs `(i, j)` with `indices[j] == indices[i] + offset`.
+///
+/// # Shapes
+/// `indices (n)`, sorted or not.
+///
+/// # Errors
+/// [`Error::Cancelled`].
+///
+/// # Cost
+/// Sorted: one pass to see that, one to count; no scratch. Not sorted: a sort, and 16 to 24 bytes an entry.
+///
+/// # Source
+/// ClearMap's `neighbours`, which compares positions with a rising list only.
+pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset: i128) -> Result<Pairs> {
+    if is_sorted::<T>(workers, indices)? {
+        let counts = workers.map(ranges(indices.len(), BLOCK).collect(), |block| {
+            let mut count = 0;
+            walk::<T>(indices, offset, block, |_, partners| count += partners.len());
+            Ok(count)
+        })?;
+        return Ok(Pairs { offset, counts, unsorted: None });
+    }
+    let mut entries: Vec<(T, usize)> = vec![(T::default(), 0); indices.len()];
+    let blocks = ranges(indices.len(), BLOCK).zip(entries.chunks_mut(BLOCK)).collect();
+    workers.for_each_with(blocks, Vec::new, |values, (range, entries)| {
+        for ((slot, &value), i) in entries.iter_mut().zip(indices.values(range.clone(), values)).zip(range) {
+            *slot = (value, i);
+        }
+        Ok(())
+    })?;
+    workers.sort_unstable(&mut entries);
+    let (values, order): (Vec<T>, Vec<usize>) = entries.into_iter().unzip();
+    let sorted = SourceView::from_slice(&values, &[values.len()]);
+    let found = workers.map(ranges(values.len(), BLOCK).collect(), |block| {
+        let mut matches = Vec::new();
+        walk::<T>(&sorted, offset, block, |k, partners| matches.push(Match { i: order[k], partners }));
+        Ok(matches)
+    })?;
+    let mut matches: Vec<Match> = found.into_iter().flatten().collect();
+    matches.sort_unstable_by_key(|found| found.i);
+    let counts = matches.chunks(BLOCK).map(|block| block.iter().map(|m| m.partners.len()).sum()).collect();
+    Ok(Pairs { offset, counts, unsorted: Some(Unsorted { order, matches }) })
+}
+
+impl Pairs {
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.counts.iter().sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Write the pairs, sorted by i, then j.
+    ///
+    /// # Shapes
+    /// `indices (n)`, unchanged since [`find`]; `sink (n_pairs, 2)`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sink has another shape; [`Error::Argument`] if the list has changed since it was
+    /// counted; [`Error::Cancelled`].
+    ///
+    /// # Cost
+    /// One pass over indices and sink.
+    pub fn fill<T: Integer>(&self, workers: &Workers<'_>, indices: &SourceView<'_>, sink: SinkView<'_>) -> Result<()> {
+        let expected = [self.len(), 2];
+        let shape_error = |got: &[usize]| Error::Shape {
+            name: "sink",
+            got: format!("shape {got:?}"),
+            expected: format!("a contiguous {expected:?} of int64"),
+        };
+        if sink.shape() != expected {
+            return Err(shape_error(sink.shape()));
+        }
+        let out = sink.into_mut_slice::<i64>().map_err(|view| shape_error(view.shape()))?;
+        let (out, _) = out.as_chunks_mut::<2>();
+        let parts = split_mut(out, &self.counts);
+        let blocks: Vec<_> = parts.into_iter().enumerate().collect();
+        workers.for_each(blocks, |(block, out)| {
+            let mut slots = out.iter_mut();
+            let mut complete = true;
+            let mut put = |i: usize, j: usize| match slots.next() {
+                Some(slot) => *slot = [i as i64, j as i64],
+                None => complete = false,
+            };
+            if let Some(Unsorted { order, matches }) = &self.unsorted {
+                for found in matches.iter().skip(block * BLOCK).take(BLOCK) {
+                    order[found.partners.clone()].iter().for_each(|&j| put(found.i, j));
+                }
+            } else {
+                let range = block * BLOCK..((block + 1) * BLOCK).min(indices.len());
+                walk::<T>(indices, self.offset, range, |i, partners| partners.for_each(|j| put(i, j)));
+            }
+            if complete && slots.next().is_none() {
+                return Ok(());
+            }
+            let got = "a list that was changed by another thread".to_owned();
+            Err(Error::Argument { name: "indices", got, expected: "one that stays as it is".to_owned() })
+        })
+    }
+}
+
+fn is_sorted<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>) -> Result<bool> {
+    let blocks = ranges(indices.len(), BLOCK).map(|r| r.start..(r.end + 1).min(indices.len())).collect();
+    let sorted = workers.map(blocks, |range| Ok(indices.values::<T>(range, &mut Vec::new()).is_sorted()))?;
+    Ok(sorted.into_iter().all(|sorted| sorted))
+}
+
+/// Call `f(i, partners)` for each `i` of `block` that has partners in the sorted list.
+fn walk<T: Integer>(indices: &SourceView<'_>, offset: i128, block: Range<usize>, f: impl FnMut(usize, Range<usize>)) {
+    let n = indices.len();
+    if let Some(values) = indices.as_slice::<T>() {
+        walk_lists(values, values, n, offset, block, f);
+    } else {
+        let window = || Window { view: indices, start: 0, values: Vec::<T>::new() };
+        walk_lists(window(), window(), n, offset, block, f);
+    }
+}
+
+fn walk_lists<T: Integer>(
+    mut entries: impl List<T>,
+    mut partners: impl List<T>,
+    n: usize,
+    offset: i128,
+    block: Range<usize>,
+    mut f: impl FnMut(usize, Range<usize>),
+) {
+    let mut first = None;
+    for i in block {
+        let Some(target) = entries.at(i).offset(offset) else { continue };
+        let mut j = *first.get_or_insert_with(|| bisect(&mut partners, n, target));
+        while j < n && partners.at(j) < target {
+            j += 1;
+        }
+        first = Some(j);
+        let mut end = j;
+        while end < n && partners.at(end) == target {
+            end += 1;
+        }
+        if end > j {
+            f(i, j..end);
+        }
+    }
+}
+
+/// The first position whose entry is not below `target`.
+fn bisect<T: Integer>(list: &mut impl List<T>, n: usize, target: T) -> usize {
+    let (mut low, mut high) = (0, n);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if list.at(middle) < target {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use megalith_core::pool::execute;
+    use proptest::prelude::*;
+
+    fn naive(indices: &[i32], offset: i64) -> Vec<i64> {
+        let mut out = Vec::new();
+        for (i, &a) in indices.iter().enumerate() {
+            for (j, &b) in indices.iter().enumerate() {
+                if i64::from(b) == i64::from(a) + offset {
+                    out.extend([i as i64, j as i64]);
+                }
+            }
+        }
+        out
+    }
+
+    fn pairs(threads: usize, view: &SourceView<'_>, offset: i64) -> Vec<i64> {
+        execute(
+            threads,
+            |_| true,
+            |w| {
+                let found = find::<i32>(w, view, i128::from(offset))?;
+                let mut out = vec![0; 2 * found.len()];
+                found.fill::<i32>(w, view, SinkView::from_slice(&mut out, &[found.len(), 2]))?;
+                Ok(out)
+            },
+        )
+        .unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn pairs_match_the_naive_twin(
+            mut indices in prop::collection::vec(-20i32..20, 0..80), offset in -25i64..25, sort in any::<bool>(),
+        ) {
+            if sort {
+                indices.sort_unstable();
+            }
+            let doubled: Vec<i32> = indices.iter().flat_map(|&v| [v, 99]).collect();
+            // SAFETY: every second of the `2 * n` elements of `doubled`.
+            #[allow(unsafe_code)]
+            let strided = unsafe {
+                SourceView::from_raw_parts(doubled.as_ptr().cast(), &[indices.len()], &[8], 4, false)
+            };
+            for threads in [1, 2, 8] {
+                let view = SourceView::from_slice(&indices, &[indices.len()]);
+                prop_assert_eq!(pairs(threads, &view, offset), naive(&indices, offset));
+                prop_assert_eq!(pairs(threads, &strided, offset), naive(&indices, offset));
+            }
+        }
+    }
+
+    #[test]
+    fn partners_in_another_block_are_found() {
+        let indices: Vec<i32> = (0..300_000).map(|i| i * 2).collect();
+        let view = SourceView::from_slice(&indices, &[indices.len()]);
+        let expected: Vec<i64> = (0..100_000).flat_map(|i| [i, i + 200_000]).collect();
+        assert_eq!(pairs(2, &view, 400_000), expected);
+        let expected: Vec<i64> = (200_000..300_000).flat_map(|i| [i, i - 200_000]).collect();
+        assert_eq!(pairs(2, &view, -400_000), expected);
+    }
+
+    #[test]
+    fn an_offset_out_of_the_type_leads_to_no_partner() {
+        let indices = [i32::MAX - 1, i32::MAX];
+        assert_eq!(pairs(1, &SourceView::from_slice(&indices, &[2]), 2), [0i64; 0]);
+        assert_eq!(pairs(1, &SourceView::from_slice(&indices, &[2]), i64::from(u32::MAX)), [0i64; 0]);
+    }
+}

@@ -1,0 +1,173 @@
+//! Files as Python objects: parallel reads and writes of boxes, and drafts that appear when they are complete.
+//!
+//! Paths come checked and headers made from `megalith/arrays`. A [`File`] is opened once and keeps its descriptor, so
+//! that all boxes of an operation come from one file even if its name is given to another meanwhile.
+
+use std::ops::Range;
+use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use megalith_core::Error;
+use megalith_files::publish;
+use megalith_files::{Stored, read_box, write_box};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+
+use crate::arrays::{Order, items, sink};
+use crate::error::{layout_error, to_python};
+use crate::guard::{Call, run};
+
+type Array<'a, 'py> = &'a Bound<'py, PyUntypedArray>;
+
+/// Permissions of new files, before the umask.
+const MODE: u32 = 0o666;
+
+fn ranges(spans: &[(usize, usize)]) -> Vec<Range<usize>> {
+    spans.iter().map(|&(start, stop)| start..stop).collect()
+}
+
+/// Write `source` into a box of an array in a file.
+#[allow(clippy::too_many_arguments)]
+fn put(
+    py: Python<'_>,
+    file: &std::fs::File,
+    path: &Path,
+    offset: u64,
+    shape: &[usize],
+    spans: &[(usize, usize)],
+    source: Array<'_, '_>,
+    call: &Call<'_>,
+) -> PyResult<()> {
+    let stored = Stored { offset, shape, itemsize: source.dtype().itemsize() };
+    let view = items(source);
+    let work = view.len() * view.itemsize();
+    run(py, call, work, |workers| write_box(workers, file, path, &stored, &ranges(spans), &view))
+}
+
+/// An open file.
+#[pyclass(frozen, module = "megalith._core")]
+pub(crate) struct File {
+    file: std::fs::File,
+    path: PathBuf,
+}
+
+#[pymethods]
+impl File {
+    #[new]
+    #[pyo3(signature = (path, *, writable=false))]
+    fn new(py: Python<'_>, path: PathBuf, writable: bool) -> PyResult<Self> {
+        let file = std::fs::OpenOptions::new().read(true).write(writable).open(&path);
+        file.map(|file| Self { file, path: path.clone() }).map_err(|source| to_python(py, Error::Io { path, source }))
+    }
+
+    /// Read a box of the C-order array of `shape` at `offset` into `sink`, which is C-contiguous.
+    #[pyo3(signature = (offset, shape, spans, sink, processes=None, progress=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn read_box(
+        &self,
+        py: Python<'_>,
+        offset: u64,
+        shape: Vec<usize>,
+        spans: Vec<(usize, usize)>,
+        sink: Array<'_, '_>,
+        processes: Option<usize>,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let stored = Stored { offset, shape: &shape, itemsize: sink.dtype().itemsize() };
+        let work = sink.len() * stored.itemsize;
+        let out = self::sink(sink, Order::Raw, &[])?;
+        let out = out.into_mut_bytes().map_err(|_| layout_error(py, "sink", "it is not contiguous"))?;
+        run(py, &Call { processes, progress }, work, |workers| {
+            read_box(workers, &self.file, &self.path, &stored, &ranges(&spans), out)
+        })
+    }
+
+    /// Write `source` into a box of the C-order array of `shape` at `offset`.
+    #[pyo3(signature = (offset, shape, spans, source, processes=None, progress=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn write_box(
+        &self,
+        py: Python<'_>,
+        offset: u64,
+        shape: Vec<usize>,
+        spans: Vec<(usize, usize)>,
+        source: Array<'_, '_>,
+        processes: Option<usize>,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        put(py, &self.file, &self.path, offset, &shape, &spans, source, &Call { processes, progress })
+    }
+}
+
+/// A file that becomes visible when it is published, and vanishes if it is not.
+#[pyclass(frozen, module = "megalith._core")]
+pub(crate) struct Draft {
+    /// None once it is published or discarded.
+    draft: Mutex<Option<publish::Draft>>,
+    path: PathBuf,
+}
+
+impl Draft {
+    /// A second descriptor of the file.
+    fn file(&self, py: Python<'_>) -> PyResult<std::fs::File> {
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        let draft = draft.as_ref().ok_or_else(|| to_python(py, ended()))?;
+        draft.file().try_clone().map_err(|source| to_python(py, Error::Io { path: self.path.clone(), source }))
+    }
+}
+
+fn ended() -> Error {
+    Error::Internal("a draft was used after its end".to_owned())
+}
+
+#[pymethods]
+impl Draft {
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf, size: u64) -> PyResult<Self> {
+        let draft = py.detach(|| publish::Draft::create(&path, size, MODE)).map_err(|error| to_python(py, error))?;
+        Ok(Self { draft: Mutex::new(Some(draft)), path })
+    }
+
+    /// A descriptor of the file, the caller's to close.
+    fn duplicate(&self, py: Python<'_>) -> PyResult<i32> {
+        Ok(self.file(py)?.into_raw_fd())
+    }
+
+    /// Write bytes at an offset.
+    fn write(&self, py: Python<'_>, offset: u64, data: &[u8]) -> PyResult<()> {
+        let file = self.file(py)?;
+        std::os::unix::fs::FileExt::write_all_at(&file, data, offset)
+            .map_err(|source| to_python(py, Error::Io { path: self.path.clone(), source }))
+    }
+
+    /// Write `source` into a box of the C-order array of `shape` at `offset`.
+    #[pyo3(signature = (offset, shape, spans, source, processes=None, progress=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn write_box(
+        &self,
+        py: Python<'_>,
+        offset: u64,
+        shape: Vec<usize>,
+        spans: Vec<(usize, usize)>,
+        source: Array<'_, '_>,
+        processes: Option<usize>,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let file = self.file(py)?;
+        put(py, &file, &self.path, offset, &shape, &spans, source, &Call { processes, progress })
+    }
+
+    /// Give the file its name.
+    #[pyo3(signature = (*, replace))]
+    fn publish(&self, py: Python<'_>, replace: bool) -> PyResult<()> {
+        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let draft = draft.ok_or_else(|| to_python(py, ended()))?;
+        py.detach(|| draft.publish(replace)).map_err(|error| to_python(py, error))
+    }
+
+    /// Forget the file.
+    fn discard(&self) {
+        drop(self.draft.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}

@@ -1,0 +1,388 @@
+//! The kernels as Python functions. Each is four steps: views, dispatch, `guard::run`, wrap.
+//!
+//! Arguments come checked and sinks come allocated from `megalith/arrays`; docstrings live there.
+
+use megalith_core::dtype::DType;
+use megalith_core::error::{Error, Result};
+use megalith_core::{SourceView, Workers, match_dtype};
+use megalith_kernels::correlate1d::{Input, Mode};
+use megalith_kernels::lut_index::{self, Kernel, Weights};
+use megalith_kernels::{block_sums as sums, correlate1d as correlation, lut, neighbours, where_};
+use numpy::{PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+
+use crate::arrays::{Order, Source, is_same, items, sink, source};
+use crate::error::{argument_error, layout_error, to_python};
+use crate::guard::{Call, run};
+
+type Array<'a, 'py> = &'a Bound<'py, PyUntypedArray>;
+
+const INTEGERS: &str = "bool, int8 to int64 and uint8 to uint64";
+const REALS: &str = "bool, integers and floats";
+const NUMBERS: &str = "bool, integers, floats and complex numbers";
+
+fn unsupported<T>(name: &'static str, dtype: DType, supported: &'static str) -> Result<T> {
+    Err(Error::DType { name, got: dtype.name().to_owned(), supported })
+}
+
+fn bytes_of(source: &Source<'_>) -> usize {
+    source.view.len() * source.view.itemsize()
+}
+
+/// A number to compare with.
+#[derive(FromPyObject)]
+pub(crate) enum Bound_ {
+    Integer(i128),
+    Float(f64),
+}
+
+/// Hits that are counted but not written.
+#[pyclass(frozen, module = "megalith._core")]
+pub(crate) struct Hits(where_::Hits);
+
+#[pymethods]
+impl Hits {
+    /// How many.
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Write the positions into `sink`.
+    #[pyo3(signature = (sink, processes=None, progress=None))]
+    fn fill(
+        &self,
+        py: Python<'_>,
+        sink: Array<'_, '_>,
+        processes: Option<usize>,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let dtype = source(sink, "sink")?.dtype;
+        let work = sink.len() * sink.dtype().itemsize();
+        let sink = self::sink(sink, Order::Dtype, &[])?;
+        run(
+            py,
+            &Call { processes, progress },
+            work,
+            |workers| match_dtype!(number dtype, O => self.0.fill::<O>(workers, sink), else unsupported("sink", dtype, INTEGERS)),
+        )
+    }
+}
+
+/// See `megalith.where`.
+#[pyfunction]
+#[pyo3(signature = (source, above=None, processes=None, progress=None))]
+pub(crate) fn find(
+    py: Python<'_>,
+    source: Array<'_, '_>,
+    above: Option<Bound_>,
+    processes: Option<usize>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<Hits> {
+    let source = self::source(source, "source")?;
+    run(py, &Call { processes, progress }, bytes_of(&source), |workers| {
+        let (view, dtype) = (&source.view, source.dtype);
+        match above {
+            None => match_dtype!(all dtype, T => where_::find_nonzero::<T>(workers, view)),
+            Some(Bound_::Integer(bound)) => match_dtype!(
+                integer dtype, T => where_::find_above_integer::<T>(workers, view, bound),
+                else unsupported("source", dtype, INTEGERS)
+            ),
+            Some(Bound_::Float(bound)) => match_dtype!(
+                real dtype, T => where_::find_above_float::<T>(workers, view, bound),
+                else unsupported("source", dtype, REALS)
+            ),
+        }
+    })
+    .map(Hits)
+}
+
+/// The look-up for a source type and an item size.
+fn look_up<S: megalith_core::dtype::Integer>(
+    workers: &Workers<'_>,
+    input: lut::Input<'_>,
+    table: &SourceView<'_>,
+    sink: megalith_core::SinkView<'_>,
+    mode: lut::Mode,
+) -> Result<()> {
+    let not_contiguous =
+        || Error::Internal("a table reached the kernel that is neither contiguous nor aligned".to_owned());
+    macro_rules! by_size {
+        ($L:ty) => {
+            lut::apply_lut::<S, $L>(workers, input, table.as_slice().ok_or_else(not_contiguous)?, sink, mode)
+        };
+    }
+    match table.itemsize() {
+        1 => by_size!(u8),
+        2 => by_size!(u16),
+        4 => by_size!(u32),
+        8 => by_size!(u64),
+        16 => by_size!([u64; 2]),
+        _ => lut::apply_lut_bytes::<S>(workers, input, table.as_bytes().ok_or_else(not_contiguous)?, sink, mode),
+    }
+}
+
+/// See `megalith.apply_lut`; `lut` is contiguous and aligned and has the sink's dtype.
+#[pyfunction]
+#[pyo3(signature = (source, lut, sink, mode, processes=None, progress=None))]
+pub(crate) fn apply_lut(
+    py: Python<'_>,
+    source: Array<'_, '_>,
+    lut: Array<'_, '_>,
+    sink: Array<'_, '_>,
+    mode: &str,
+    processes: Option<usize>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let mode = match mode {
+        "raise" => lut::Mode::Raise,
+        "clip" => lut::Mode::Clip,
+        "wrap" => lut::Mode::Wrap,
+        _ => return Err(argument_error(py, "mode", &format!("{mode:?}"), "'raise', 'clip' or 'wrap'")),
+    };
+    same_shape(py, source, sink)?;
+    let in_place = is_same(source, sink);
+    let input = self::source(source, "source")?;
+    let (dtype, work) = (input.dtype, bytes_of(&input) + sink.len() * sink.dtype().itemsize());
+    let (order, sources) = if in_place {
+        (Order::Dtype, vec![("lut", lut)])
+    } else {
+        (Order::Raw, vec![("source", source), ("lut", lut)])
+    };
+    let sink = self::sink(sink, order, &sources)?;
+    let input = if in_place { lut::Input::Sink } else { lut::Input::Array(input.view) };
+    let table = items(lut);
+    if table.shape().len() != 1 || table.itemsize() != sink.itemsize() {
+        return Err(argument_error(
+            py,
+            "lut",
+            &format!("shape {:?}", table.shape()),
+            "one dimension, the sink's dtype",
+        ));
+    }
+    run(py, &Call { processes, progress }, work, |workers| {
+        match_dtype!(
+            integer dtype, S => look_up::<S>(workers, input, &table, sink, mode),
+            else unsupported("source", dtype, INTEGERS)
+        )
+    })
+}
+
+/// See `megalith.apply_lut_to_index`; `kernel` is contiguous int64 or float64, `lut` as in `apply_lut`.
+#[pyfunction]
+#[pyo3(signature = (source, kernel, lut, sink, processes=None, progress=None))]
+pub(crate) fn apply_lut_to_index(
+    py: Python<'_>,
+    source: Array<'_, '_>,
+    kernel: Array<'_, '_>,
+    lut: Array<'_, '_>,
+    sink: Array<'_, '_>,
+    processes: Option<usize>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    same_shape(py, source, sink)?;
+    let input = self::source(source, "source")?;
+    let weights = self::source(kernel, "kernel")?;
+    let shape = weights.view.shape().to_vec();
+    let not_contiguous = || layout_error(py, "kernel", "it is not contiguous");
+    let weights = match weights.dtype {
+        DType::I64 => Weights::Integer(weights.view.as_slice().ok_or_else(not_contiguous)?),
+        DType::F64 => Weights::Float(weights.view.as_slice().ok_or_else(not_contiguous)?),
+        other => return Err(to_python(py, unsupported::<()>("kernel", other, "int64 and float64").unwrap_err())),
+    };
+    let work = (bytes_of(&input) + sink.len() * sink.dtype().itemsize()) * 8;
+    let sink = self::sink(sink, Order::Raw, &[("source", source), ("kernel", kernel), ("lut", lut)])?;
+    let table = items(lut);
+    let kernel = Kernel { shape: &shape, weights };
+    run(py, &Call { processes, progress }, work, |workers| {
+        let misfit = || Error::Internal("a table of an item size without a kernel".to_owned());
+        macro_rules! by_size {
+            ($L:ty) => {
+                lut_index::apply_lut_to_index::<$L>(
+                    workers,
+                    input.view,
+                    input.dtype,
+                    &kernel,
+                    table.as_slice().ok_or_else(misfit)?,
+                    sink,
+                )
+            };
+        }
+        match table.itemsize() {
+            1 => by_size!(u8),
+            2 => by_size!(u16),
+            4 => by_size!(u32),
+            8 => by_size!(u64),
+            16 => by_size!([u64; 2]),
+            _ => Err(misfit()),
+        }
+    })
+}
+
+/// See `megalith.correlate1d`; `kernel` is contiguous float64, `axis` not negative.
+#[pyfunction]
+#[pyo3(signature = (source, kernel, sink, axis, mode, cval, origin, fast, processes=None, progress=None))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn correlate1d(
+    py: Python<'_>,
+    source: Array<'_, '_>,
+    kernel: PyReadonlyArray1<'_, f64>,
+    sink: Array<'_, '_>,
+    axis: usize,
+    mode: &str,
+    cval: f64,
+    origin: isize,
+    fast: bool,
+    processes: Option<usize>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let mode = match mode {
+        "constant" | "grid-constant" => Mode::Constant(cval),
+        "nearest" => Mode::Nearest,
+        "reflect" | "grid-mirror" => Mode::Reflect,
+        "mirror" => Mode::Mirror,
+        "wrap" | "grid-wrap" => Mode::Wrap,
+        _ => {
+            let expected = "'constant', 'nearest', 'reflect', 'mirror', 'wrap' (or 'grid-constant', 'grid-mirror', \
+                            'grid-wrap')";
+            return Err(argument_error(py, "mode", &format!("{mode:?}"), expected));
+        }
+    };
+    same_shape(py, source, sink)?;
+    let weights = kernel.as_slice()?;
+    let in_place = is_same(source, sink) && source.dtype().is_equiv_to(&sink.dtype());
+    let input = self::source(source, "source")?;
+    let sink_dtype = self::source(sink, "sink")?.dtype;
+    for (name, dtype) in [("source", input.dtype), ("sink", sink_dtype)] {
+        if matches!(dtype, DType::C64 | DType::C128) {
+            return Err(to_python(py, unsupported::<()>(name, dtype, REALS).unwrap_err()));
+        }
+    }
+    let work = input.view.len().saturating_mul(8 + weights.len());
+    let sources: &[_] = if in_place { &[] } else { &[("source", source)] };
+    let sink = self::sink(sink, Order::Dtype, sources)?;
+    let input = if in_place {
+        Input::Sink
+    } else {
+        Input::Array { view: input.view, dtype: input.dtype }
+    };
+    run(py, &Call { processes, progress }, work, |workers| {
+        correlation::correlate1d(workers, input, sink, sink_dtype, axis, weights, origin, mode, fast)
+    })
+}
+
+/// Boundaries as positions; negative ones become positions no array has.
+fn positions(boundaries: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
+    Ok(boundaries.as_slice()?.iter().map(|&b| usize::try_from(b).unwrap_or(usize::MAX)).collect())
+}
+
+/// See `megalith.block_sums`: the sums between given boundaries.
+#[pyfunction]
+#[pyo3(signature = (source, boundaries, sink, processes=None, progress=None))]
+pub(crate) fn block_sums(
+    py: Python<'_>,
+    source: Array<'_, '_>,
+    boundaries: PyReadonlyArray1<'_, i64>,
+    sink: Array<'_, '_>,
+    processes: Option<usize>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let input = self::source(source, "source")?;
+    let (dtype, work) = (input.dtype, bytes_of(&input));
+    let boundaries = positions(&boundaries)?;
+    let sink_dtype = self::source(sink, "sink")?.dtype;
+    let sink = self::sink(sink, Order::Dtype, &[("source", source)])?;
+    run(py, &Call { processes, progress }, work, |workers| {
+        match_dtype!(all dtype, T => {
+            type Total = <T as sums::Sum>::Total;
+            if <Total as megalith_core::Element>::DTYPE != sink_dtype {
+                return unsupported("sink", sink_dtype, NUMBERS);
+            }
+            let sink = sink.into_mut_slice::<Total>().map_err(|_| Error::Internal("sums need a plain sink".to_owned()))?;
+            sums::block_sums::<T>(workers, &input.view, &boundaries, sink)
+        })
+    })
+}
+
+/// See `megalith.block_counts`: the non-zero entries between given boundaries.
+#[pyfunction]
+#[pyo3(signature = (source, boundaries, sink, processes=None, progress=None))]
+pub(crate) fn block_counts(
+    py: Python<'_>,
+    source: Array<'_, '_>,
+    boundaries: PyReadonlyArray1<'_, i64>,
+    sink: Array<'_, '_>,
+    processes: Option<usize>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let input = self::source(source, "source")?;
+    let (dtype, work) = (input.dtype, bytes_of(&input));
+    let boundaries = positions(&boundaries)?;
+    let sink = self::sink(sink, Order::Dtype, &[("source", source)])?;
+    run(py, &Call { processes, progress }, work, |workers| {
+        let sink = sink.into_mut_slice::<i64>().map_err(|_| Error::Internal("counts need a plain sink".to_owned()))?;
+        match_dtype!(all dtype, T => sums::block_counts::<T>(workers, &input.view, &boundaries, sink))
+    })
+}
+
+/// Pairs that are counted but not written.
+#[pyclass(frozen, module = "megalith._core")]
+pub(crate) struct Pairs(neighbours::Pairs);
+
+#[pymethods]
+impl Pairs {
+    /// How many.
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Write the pairs of `indices`, the array they were counted in, into `sink`.
+    #[pyo3(signature = (indices, sink, processes=None, progress=None))]
+    fn fill(
+        &self,
+        py: Python<'_>,
+        indices: Array<'_, '_>,
+        sink: Array<'_, '_>,
+        processes: Option<usize>,
+        progress: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let input = source(indices, "indices")?;
+        let (dtype, work) = (input.dtype, bytes_of(&input));
+        let sink = self::sink(sink, Order::Dtype, &[("indices", indices)])?;
+        run(py, &Call { processes, progress }, work, |workers| {
+            match_dtype!(
+                number dtype, T => self.0.fill::<T>(workers, &input.view, sink),
+                else unsupported("indices", dtype, INTEGERS)
+            )
+        })
+    }
+}
+
+/// See `megalith.neighbours`.
+#[pyfunction]
+#[pyo3(signature = (indices, offset, processes=None, progress=None))]
+pub(crate) fn find_pairs(
+    py: Python<'_>,
+    indices: Array<'_, '_>,
+    offset: i128,
+    processes: Option<usize>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<Pairs> {
+    let input = source(indices, "indices")?;
+    let dtype = input.dtype;
+    run(py, &Call { processes, progress }, bytes_of(&input), |workers| {
+        match_dtype!(
+            number dtype, T => neighbours::find::<T>(workers, &input.view, offset),
+            else unsupported("indices", dtype, INTEGERS)
+        )
+    })
+    .map(Pairs)
+}
+
+/// An error if the sink has not the shape of the source.
+fn same_shape(py: Python<'_>, source: Array<'_, '_>, sink: Array<'_, '_>) -> PyResult<()> {
+    if source.shape() == sink.shape() {
+        return Ok(());
+    }
+    let (got, expected) = (format!("shape {:?}", sink.shape()), format!("the source's {:?}", source.shape()));
+    Err(to_python(py, Error::Shape { name: "sink", got, expected }))
+}
