@@ -162,9 +162,7 @@ def test_many_python_threads_run_kernels_at_once():
     wrong = []
 
     def work(n):
-        for _ in range(5):
-            if not np.array_equal(megalith.where(source, processes=n), expected):
-                wrong.append(n)
+        wrong.extend(n for _ in range(5) if not np.array_equal(megalith.where(source, processes=n), expected))
 
     workers = [threading.Thread(target=work, args=(1 + i % 7,)) for i in range(16)]
     for worker in workers:

@@ -141,7 +141,9 @@ def box(slicing: Any, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[
     for axis, (entry, n) in enumerate(zip(entries, shape, strict=True)):
         if isinstance(entry, slice):
             if entry.step is not None and integer("slicing", entry.step) == 0:
-                raise ArgumentError("slicing: a step of zero", name="slicing", got=entry, expected="a step that is not 0")
+                raise ArgumentError(
+                    "slicing: a step of zero", name="slicing", got=entry, expected="a step that is not 0"
+                )
             for bound in (entry.start, entry.stop):
                 if bound is not None and not -n <= integer("slicing", bound) <= n:
                     raise _outside(bound, n, axis)

@@ -74,4 +74,4 @@ def progress(verbose: bool, name: str, nbytes: int, parts: int = 1) -> Iterator[
 
     with tqdm(total=nbytes, desc=name, unit="B", unit_scale=True) as bar:
         yield Bar(bar, parts)
-        bar.update(bar.total - bar.n)
+        bar.update(nbytes - bar.n)

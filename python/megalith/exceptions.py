@@ -75,7 +75,7 @@ class ShapeError(MegalithError, ValueError):
     Attributes: ``name``, ``got``, ``expected``.
     """
 
-    _fields = ("name", "got", "expected")
+    _fields: ClassVar[tuple[str, ...]] = ("name", "got", "expected")
 
 
 class ArgumentError(MegalithError, ValueError):
@@ -84,7 +84,7 @@ class ArgumentError(MegalithError, ValueError):
     Attributes: ``name``, ``got``, ``expected``.
     """
 
-    _fields = ("name", "got", "expected")
+    _fields: ClassVar[tuple[str, ...]] = ("name", "got", "expected")
 
 
 class DTypeError(MegalithError, TypeError):
@@ -93,7 +93,7 @@ class DTypeError(MegalithError, TypeError):
     Attributes: ``name``, ``got``, ``supported``.
     """
 
-    _fields = ("name", "got", "supported")
+    _fields: ClassVar[tuple[str, ...]] = ("name", "got", "supported")
 
 
 class LayoutError(MegalithError, ValueError):
@@ -102,7 +102,7 @@ class LayoutError(MegalithError, ValueError):
     Attributes: ``name``, ``reason``.
     """
 
-    _fields = ("name", "reason")
+    _fields: ClassVar[tuple[str, ...]] = ("name", "reason")
 
 
 class IndexRangeError(MegalithError, IndexError):
@@ -111,7 +111,7 @@ class IndexRangeError(MegalithError, IndexError):
     Attributes: ``index``, ``size``, ``position``.
     """
 
-    _fields = ("index", "size", "position")
+    _fields: ClassVar[tuple[str, ...]] = ("index", "size", "position")
 
 
 class FileReadError(MegalithError, OSError):
@@ -120,7 +120,7 @@ class FileReadError(MegalithError, OSError):
     Attributes: ``path``, ``offset``, ``wanted``, ``done``, ``errno``.
     """
 
-    _fields = ("path", "offset", "wanted", "done", "errno")
+    _fields: ClassVar[tuple[str, ...]] = ("path", "offset", "wanted", "done", "errno")
 
 
 class FileWriteError(MegalithError, OSError):
@@ -129,7 +129,7 @@ class FileWriteError(MegalithError, OSError):
     Attributes: ``path``, ``offset``, ``wanted``, ``done``, ``errno``.
     """
 
-    _fields = ("path", "offset", "wanted", "done", "errno")
+    _fields: ClassVar[tuple[str, ...]] = ("path", "offset", "wanted", "done", "errno")
 
 
 class FormatError(MegalithError, ValueError):
@@ -138,7 +138,7 @@ class FormatError(MegalithError, ValueError):
     Attributes: ``path``, ``field``, ``got``.
     """
 
-    _fields = ("path", "field", "got")
+    _fields: ClassVar[tuple[str, ...]] = ("path", "field", "got")
 
 
 class TruncatedFileError(FileReadError, FormatError):
@@ -147,7 +147,7 @@ class TruncatedFileError(FileReadError, FormatError):
     Attributes: those of `FileReadError` and `FormatError`.
     """
 
-    _fields = (*FileReadError._fields, *FormatError._fields[1:])
+    _fields: ClassVar[tuple[str, ...]] = (*FileReadError._fields, *FormatError._fields[1:])
 
 
 class KeyMissingError(MegalithError, KeyError):
@@ -156,7 +156,7 @@ class KeyMissingError(MegalithError, KeyError):
     Attributes: ``key``, ``root``.
     """
 
-    _fields = ("key", "root")
+    _fields: ClassVar[tuple[str, ...]] = ("key", "root")
 
 
 class LockTimeoutError(MegalithError, TimeoutError):
@@ -165,7 +165,7 @@ class LockTimeoutError(MegalithError, TimeoutError):
     Attributes: ``key``, ``holder``, ``waited_s``.
     """
 
-    _fields = ("key", "holder", "waited_s")
+    _fields: ClassVar[tuple[str, ...]] = ("key", "holder", "waited_s")
 
 
 class SharedMemoryFullError(MegalithError, MemoryError):
@@ -174,7 +174,7 @@ class SharedMemoryFullError(MegalithError, MemoryError):
     Attributes: ``path``, ``free``, ``asked``, ``prunable``, ``result`` (the computed value, if there was one).
     """
 
-    _fields = ("path", "free", "asked", "prunable", "result")
+    _fields: ClassVar[tuple[str, ...]] = ("path", "free", "asked", "prunable", "result")
 
 
 class SelectionError(MegalithError, LookupError):
@@ -183,7 +183,7 @@ class SelectionError(MegalithError, LookupError):
     Attributes: ``axis``, ``label``, ``known``.
     """
 
-    _fields = ("axis", "label", "known")
+    _fields: ClassVar[tuple[str, ...]] = ("axis", "label", "known")
 
 
 class SweepError(MegalithError, RuntimeError):
@@ -192,7 +192,7 @@ class SweepError(MegalithError, RuntimeError):
     Attributes: ``points``, ``errors``.
     """
 
-    _fields = ("points", "errors")
+    _fields: ClassVar[tuple[str, ...]] = ("points", "errors")
 
 
 class OwnershipError(MegalithError, PermissionError):
@@ -201,7 +201,7 @@ class OwnershipError(MegalithError, PermissionError):
     Attributes: ``path``, ``owner``.
     """
 
-    _fields = ("path", "owner")
+    _fields: ClassVar[tuple[str, ...]] = ("path", "owner")
 
 
 class MissingExtraError(MegalithError, ImportError):
@@ -210,7 +210,7 @@ class MissingExtraError(MegalithError, ImportError):
     Attributes: ``package``, ``extra``.
     """
 
-    _fields = ("package", "extra")
+    _fields: ClassVar[tuple[str, ...]] = ("package", "extra")
 
 
 class InternalError(MegalithError, RuntimeError):

@@ -3,7 +3,6 @@
 The file is sparse: it has no bytes on disk but those that are set.
 """
 
-import numpy as np
 import pytest
 from numpy.lib import format as npy_format
 
@@ -39,7 +38,7 @@ source = {source}
 SOURCES = {
     "memmap": "np.load(path, mmap_mode='r')",
     "path": "path",
-    "2-d memmap": "np.load(path, mmap_mode='r')[:-1].reshape(2**16 + 1, -1)[:, ::-1]",
+    "2-d memmap": "np.load(path, mmap_mode='r')[: 2**32 + 2**16].reshape(2**16 + 1, 2**16)[:, ::-1]",
 }
 
 
@@ -95,7 +94,8 @@ assert sum(int(np.count_nonzero(got[i : i + step])) for i in range(0, len(got), 
 peak = high
 """
     try:
-        assert measured(huge, tmp_path, code) < 1024
+        # The pages of the result are mapped, and may all be resident: less than 1 GB beyond it.
+        assert measured(huge, tmp_path, code) < 1024 + SIZE / 2**20
     finally:
         (tmp_path / "out.npy").unlink(missing_ok=True)
 
@@ -105,6 +105,6 @@ def test_where_of_two_axes_beyond_32_bits_is_right(huge, tmp_path):
 got = megalith.where(source, dtype=np.uint32)
 width = source.shape[1]
 flat = sorted(int(i) * width + width - 1 - int(j) for i, j in got)
-assert flat == hits[:-1], flat
+assert flat == hits[:-2], flat
 """
     measured(huge, tmp_path, code, source="2-d memmap")

@@ -18,7 +18,7 @@ import megalith
 from megalith.exceptions import DTypeError
 
 
-def adapter(input, weights, axis=-1, output=None, mode="reflect", cval=0.0, origin=0):  # noqa: A002
+def adapter(input, weights, axis=-1, output=None, mode="reflect", cval=0.0, origin=0):
     """`scipy.ndimage.correlate1d` in terms of `megalith.correlate1d`."""
     source, kernel = np.asarray(input), np.asarray(weights)
     is_complex = source.dtype.kind == "c" or kernel.dtype.kind == "c"

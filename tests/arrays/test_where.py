@@ -7,7 +7,19 @@ import megalith
 from megalith import arrays
 from megalith.exceptions import ArgumentError, DTypeError, IndexRangeError, LayoutError, ShapeError
 from megalith.testing import reference
-from megalith.testing.cases import ALL, BLOCK, FLOATS, INTS, LARGE, SIZES, assert_identical, pairs, sample, shape_of
+from megalith.testing.cases import (
+    ALL,
+    BLOCK,
+    COMPLEX,
+    FLOATS,
+    INTS,
+    LARGE,
+    SIZES,
+    assert_identical,
+    pairs,
+    sample,
+    shape_of,
+)
 from megalith.testing.layouts import LAYOUTS, SINK_LAYOUTS, empty_like_layout
 
 CASES = pairs(
@@ -45,7 +57,7 @@ def test_where_gives_the_same_for_every_number_of_threads(layout, ndim):
     assert_identical(eight, one)
 
 
-@pytest.mark.parametrize("dtype", FLOATS + ("complex64", "complex128"))
+@pytest.mark.parametrize("dtype", FLOATS + COMPLEX)
 def test_where_counts_nan_and_not_negative_zero(dtype):
     source = np.array([0.0, -0.0, np.nan, 1.0, -1.0], dtype=dtype)
     assert megalith.where(source, cutoff=0).tolist() == [2, 3, 4]

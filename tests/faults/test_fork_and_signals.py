@@ -45,7 +45,9 @@ def test_children_forked_after_a_kernel_run_kernels_forty_times(tmp_path):
 
 
 def test_children_forked_while_another_thread_is_inside_a_kernel_run_kernels_forty_times(tmp_path):
-    code = PREPARE + """
+    code = (
+        PREPARE
+        + """
 stop = threading.Event()
 rounds = 0
 
@@ -68,6 +70,7 @@ finally:
     other.join()
 assert rounds > 1
 """
+    )
     run_python(code, tmp_path, timeout_s=110).check()
 
 
@@ -131,7 +134,9 @@ def interrupt(after_s):
 
 
 def test_ctrl_c_in_a_long_kernel_raises_keyboard_interrupt_and_the_next_call_works(tmp_path):
-    code = LONG + """
+    code = (
+        LONG
+        + """
 for round in range(3):
     began = time.monotonic()
     interrupt(0.2)
@@ -146,13 +151,16 @@ for round in range(3):
     assert megalith.where(np.ones(1 << 21, dtype=np.uint8), processes=2).size == 1 << 21
     assert megalith.correlate1d(volume[:100], [1.0, 1.0], processes=2)[1, 0] == 2
 """
+    )
     said = run_python(code, tmp_path).check()
     assert len(said.split()) == 3
 
 
 def test_ctrl_c_leaves_no_file_where_the_result_should_have_been(tmp_path):
     (tmp_path / "out").mkdir()
-    code = LONG + f"""
+    code = (
+        LONG
+        + f"""
 out = {str(tmp_path / "out")!r}
 interrupt(0.2)
 try:
@@ -162,11 +170,14 @@ except KeyboardInterrupt:
 else:
     sys.exit("not interrupted")
 """
+    )
     run_python(code, tmp_path).check()
 
 
 def test_an_exception_of_another_signal_handler_ends_a_kernel_as_what_it_is(tmp_path):
-    code = LONG + """
+    code = (
+        LONG
+        + """
 def handler(number, frame):
     raise TimeoutError("too long")
 
@@ -180,11 +191,14 @@ else:
     sys.exit("not interrupted")
 assert megalith.where(np.ones(1 << 21, dtype=np.uint8), processes=2).size == 1 << 21
 """
+    )
     run_python(code, tmp_path).check()
 
 
 def test_other_python_threads_go_on_while_a_kernel_runs(tmp_path):
-    code = LONG + """
+    code = (
+        LONG
+        + """
 ticks = 0
 done = threading.Event()
 
@@ -204,6 +218,7 @@ done.set()
 other.join()
 assert seen > took / 0.005 / 20, (seen, took)
 """
+    )
     run_python(code, tmp_path).check()
 
 
@@ -242,7 +257,7 @@ def test_import_opens_no_file_for_writing(tmp_path):
 
 def test_import_in_a_sub_interpreter_is_refused_with_an_import_error(tmp_path):
     report = tmp_path / "report.txt"
-    inner = f'''
+    inner = f"""
 try:
     import megalith._core
     said = "imported"
@@ -252,7 +267,7 @@ except BaseException as error:
     said = type(error).__name__ + ": " + str(error)
 with open({str(report)!r}, "w") as file:
     file.write(said)
-'''
+"""
     module = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
     create = "create('legacy')" if sys.version_info >= (3, 13) else "create(isolated=False)"
     run = "exec" if sys.version_info >= (3, 13) else "run_string"

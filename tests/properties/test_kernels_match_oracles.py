@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import megalith
 from megalith.exceptions import IndexRangeError
 from megalith.testing import reference, strategies
-from megalith.testing.cases import ALL, BOOL, COMPLEX, FLOATS, INTS, assert_identical
+from megalith.testing.cases import BOOL, COMPLEX, FLOATS, INTS, assert_identical
 from megalith.testing.layouts import SINK_LAYOUTS, empty_like_layout
 from megalith.testing.reference import MODES
 
@@ -131,9 +131,8 @@ def test_block_counts_equal_their_oracle(source, blocks, threads):
 
 
 @given(
-    strategies.arrays(INTS, min_dims=1, max_dims=1, max_side=40) | st.lists(st.integers(-9, 9)).map(np.array).map(
-        lambda a: a.astype(np.int64)
-    ),
+    strategies.arrays(INTS, min_dims=1, max_dims=1, max_side=40)
+    | st.lists(st.integers(-9, 9)).map(np.array).map(lambda a: a.astype(np.int64)),
     st.integers(-20, 20) | st.integers(-(2**63), 2**63 - 1),
     threads,
 )

@@ -1,8 +1,8 @@
 """Block-parallel functions on arrays of any size, in memory or in files.
 
 Three settings are read at each call: `default_processes` (threads where nothing else says how many; None for all cores
-given to this process), `default_blocks_per_process` (blocks where `blocks` is None) and `default_cutoff` (elements up to
-which `where` leaves the work to NumPy).
+given to this process), `default_blocks_per_process` (blocks where `blocks` is None) and `default_cutoff` (elements up
+to which `where` leaves the work to NumPy).
 """
 
 from megalith._typing import Processes

@@ -128,7 +128,8 @@ def boxes(
             step = max(step // chunks[axis], 1) * chunks[axis]
         block[axis] = min(step, block[axis])
     cuts = [
-        [slice(start, min(start + step, n)) for start in range(0, n, step)] for n, step in zip(shape, block, strict=True)
+        [slice(start, min(start + step, n)) for start in range(0, n, step)]
+        for n, step in zip(shape, block, strict=True)
     ]
     return list(itertools.product(*cuts))
 
@@ -158,9 +159,7 @@ def with_halo(box: Box, shape: tuple[int, ...], before: tuple[int, ...], after: 
         slice(max(part.start - low, 0), min(part.stop + high, n))
         for part, n, low, high in zip(box, shape, before, after, strict=True)
     )
-    inner = tuple(
-        slice(part.start - out.start, part.stop - out.start) for part, out in zip(box, grown, strict=True)
-    )
+    inner = tuple(slice(part.start - out.start, part.stop - out.start) for part, out in zip(box, grown, strict=True))
     return grown, inner
 
 

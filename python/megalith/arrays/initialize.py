@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import math
+import operator
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from megalith._checks import same_shape
 from megalith.arrays import npy
 from megalith.arrays.blocks import block_count, thread_count
 from megalith.arrays.sink import Target, given_array, refuse_memory
 from megalith.arrays.source import Source, as_source, is_path
-from megalith._checks import same_shape
 from megalith.exceptions import ArgumentError, DTypeError, LayoutError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Timer:
 
     def print_elapsed_time(self, head: str | None = None) -> None:
         """Print the time since the start."""
-        print(self.elapsed_time(head))  # noqa: T201
+        print(self.elapsed_time(head))
 
 
 def initialize_processing(
@@ -130,7 +130,7 @@ def initialize_processing(
     if not verbose:
         return found
     if function:
-        print(f"{function}: initialized!")  # noqa: T201
+        print(f"{function}: initialized!")
     return (threads, Timer(), *found[2:])
 
 
@@ -313,7 +313,7 @@ def initialize_sink(
         if shape is None or wanted is None:
             message = "sink: nothing says its shape and dtype; give them, or a source to take them from"
             raise ArgumentError(message, name="sink", got=None, expected="shape and dtype, or source")
-        shape = tuple(int(n) for n in (shape if np.iterable(shape) else (shape,)))
+        shape = tuple(operator.index(n) for n in shape)
         made = _make(None if location is None else Path(location), shape, wanted, order, mode)
     buffer = _buffer(made.as_buffer()) if return_buffer else None
     if buffer is not None and as_1d:
@@ -339,7 +339,7 @@ def _make(path: Path | None, shape: tuple[int, ...], dtype: np.dtype[Any], order
     if path is not None and mode != "w+" and path.exists():
         header = npy.read_header(path)
         contiguous = order if len(shape) > 1 else "C"
-        if (header.shape, header.dtype, header.order) == (shape, dtype, contiguous) and math.prod(shape):
+        if (header.shape, header.dtype, header.order) == (shape, dtype, contiguous) and 0 not in shape:
             return as_source(np.load(path, mmap_mode="r+"))
         if mode == "r+":
             same_shape("sink", header.shape, shape)

@@ -83,7 +83,7 @@ class Target:
             self._array = np.empty(shape, dtype, order=order)
         else:
             with os.fdopen(self._draft.duplicate(), "r+b", buffering=0) as file:
-                self._array = np.memmap(file, dtype, "r+", len(header), shape, order)  # type: ignore[call-overload]
+                self._array = np.memmap(file, dtype, "r+", len(header), shape, order)
 
     @property
     def array(self) -> AnyArray:
@@ -96,7 +96,7 @@ class Target:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements."""
-        return self._dataset.dtype if self._array is None else self._array.dtype  # type: ignore[no-any-return]
+        return self._dataset.dtype if self._array is None else self._array.dtype
 
     @property
     def streams(self) -> bool:
@@ -173,7 +173,8 @@ def given_array(sink: Any) -> AnyArray:
     if not sink.flags.writeable:
         message = "sink: it is read-only; give an array that can be written"
         raise LayoutError(message, name="sink", reason="read-only")
-    return sink  # type: ignore[no-any-return]
+    array: AnyArray = sink
+    return array
 
 
 def refuse_memory(memory: str | None) -> None:

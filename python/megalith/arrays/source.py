@@ -17,7 +17,7 @@ from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutEr
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from megalith._typing import AnyArray, Box, Order, SourceLike
+    from megalith._typing import AnyArray, Box, Order, SourceLike, Tick
 
 # A mapped file larger than this is read by positioned reads instead, window by window: pages of a mapping count as
 # resident memory, and a kernel promises to stay under 1 GB of it.
@@ -190,11 +190,11 @@ class Reader:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._file = None
-        if source.streams and source._dataset is None:  # noqa: SLF001
-            self._file = _core.File(os.fspath(source._file))  # noqa: SLF001
+        if source.streams and source._dataset is None:
+            self._file = _core.File(os.fspath(source._file))
 
     def read(
-        self, box: Box, out: AnyArray | None = None, *, processes: int | None = None, tick: Any = None
+        self, box: Box, out: AnyArray | None = None, *, processes: int | None = None, tick: Tick = None
     ) -> AnyArray:
         """Return the elements of a box, in `out` if one is given.
 
@@ -215,37 +215,45 @@ class Reader:
             A view where the source is in memory and no `out` was given.
         """
         source = self._source
-        if self._file is None and source._dataset is None:  # noqa: SLF001
+        if self._file is None and source._dataset is None:
             values = source.array[box]
             if out is None:
                 return values
             out[...] = values
             return out
         shape = tuple(part.stop - part.start for part in box)
-        if source._dataset is not None:  # noqa: SLF001
-            values = source._dataset[box]  # noqa: SLF001
+        if source._dataset is not None:
+            values = source._dataset[box]
             if out is None:
                 return np.asarray(values)
             out[...] = values
             return out
-        order = source.order or "C"
-        values = out
-        if values is None or values.dtype != source.dtype or not values.flags[f"{order}_CONTIGUOUS"]:
-            values = np.empty(shape, source.dtype, order=order)
+        return self._read_file(box, shape, out, processes, tick)
+
+    def _read_file(
+        self, box: Box, shape: tuple[int, ...], out: AnyArray | None, processes: int | None, tick: Tick
+    ) -> AnyArray:
+        source, file = self._source, self._file
+        assert file is not None
         # A file in F order is one in C order with its axes reversed.
-        step = -1 if order == "F" else 1
-        assert self._file is not None
-        self._file.read_box(
+        is_reversed = source.order == "F"
+        step = -1 if is_reversed else 1
+        usable = out is not None and out.dtype == source.dtype
+        if usable and out is not None:
+            usable = out.flags.f_contiguous if is_reversed else out.flags.c_contiguous
+        values = out if usable and out is not None else np.empty(shape, source.dtype, order=source.order or "C")
+        file.read_box(
             source.offset,
             source.shape[::step],
             [(part.start, part.stop) for part in box[::step]],
-            values.T if step < 0 else values,
+            values.T if is_reversed else values,
             processes,
             tick,
         )
-        if out is not None and values is not out:
-            out[...] = values
-        return values if out is None else out
+        if out is None or values is out:
+            return values
+        out[...] = values
+        return out
 
 
 def as_source(
@@ -365,10 +373,12 @@ def _npy_file(path: Path) -> Source:
     return Source(header.shape, header.dtype, header.order, location=path, offset=header.offset)
 
 
-def _raw_file(path: Path, dtype: np.dtype[Any], shape: Any, offset: int, order: str) -> Source:
+def _raw_file(path: Path, dtype: np.dtype[Any], shape: Any, offset: int, order: Order) -> Source:
     available = path.stat().st_size - _checks.integer("offset", offset)
     if order not in ("C", "F"):
-        raise ArgumentError(f"order: got {order!r}, expected 'C' or 'F'", name="order", got=order, expected="'C' or 'F'")
+        raise ArgumentError(
+            f"order: got {order!r}, expected 'C' or 'F'", name="order", got=order, expected="'C' or 'F'"
+        )
     if dtype.itemsize == 0:
         raise DTypeError(f"dtype: {dtype} has no size", name="dtype", got=str(dtype), supported="types with a size")
     if offset < 0 or available < 0:

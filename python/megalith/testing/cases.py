@@ -248,7 +248,5 @@ def pairs(
     return cases
 
 
-def _pair(
-    names: list[str], one: tuple[str, int], other: tuple[str, int]
-) -> tuple[tuple[str, int], tuple[str, int]]:
+def _pair(names: list[str], one: tuple[str, int], other: tuple[str, int]) -> tuple[tuple[str, int], tuple[str, int]]:
     return (one, other) if names.index(one[0]) < names.index(other[0]) else (other, one)

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 __all__ = ["Child", "compute_threads", "kill_when", "run_python", "tmpfs_command"]
 
@@ -66,28 +67,43 @@ def _environment(env: Mapping[str, str | None] | None) -> dict[str, str]:
 
 
 def _start(
-    code: str, directory: Path, env: Mapping[str, str | None] | None, prefix: Sequence[str]
-) -> subprocess.Popen[str]:
-    directory.mkdir(parents=True, exist_ok=True)
+    code: str,
+    directory: Path,
+    env: Mapping[str, str | None] | None,
+    prefix: Sequence[str],
+    output: TextIO,
+    errors: TextIO,
+) -> subprocess.Popen[bytes]:
     script = directory / f"child_{time.monotonic_ns()}.py"
     script.write_text(textwrap.dedent(THREADS) + textwrap.dedent(code))
     return subprocess.Popen(
         [*prefix, sys.executable, str(script)],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        stdout=output,
+        stderr=errors,
         env=_environment(env),
         start_new_session=True,
     )
 
 
-def _kill(child: subprocess.Popen[str]) -> None:
+@contextmanager
+def _streams(directory: Path) -> Iterator[tuple[TextIO, TextIO]]:
+    """Open files for what a child says: unlike a pipe, a file never makes it wait."""
+    directory.mkdir(parents=True, exist_ok=True)
+    name = f"child_{time.monotonic_ns()}"
+    with (directory / f"{name}.out").open("w+") as output, (directory / f"{name}.err").open("w+") as errors:
+        yield output, errors
+
+
+def _said(stream: TextIO) -> str:
+    return Path(stream.name).read_text(errors="replace")
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
     """End a child and all it started: it leads a session of its own."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    child.wait()
 
 
 def run_python(
@@ -124,16 +140,18 @@ def run_python(
     AssertionError
         If it had to be killed.
     """
-    child = _start(code, directory, env, prefix)
-    try:
-        stdout, stderr = child.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        _kill(child)
-        stdout, stderr = child.communicate()
-        raise AssertionError(f"child hung for {timeout_s} s and was killed\n{stdout}\n{stderr}") from None
-    finally:
-        _kill(child)
-    return Child(child.returncode, stdout, stderr)
+    with _streams(directory) as (output, errors):
+        child = _start(code, directory, env, prefix, output, errors)
+        try:
+            returncode = child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            _kill(child)
+            raise AssertionError(
+                f"child hung for {timeout_s} s and was killed\n{_said(output)}\n{_said(errors)}"
+            ) from None
+        finally:
+            _kill(child)
+        return Child(returncode, _said(output), _said(errors))
 
 
 def kill_when(
@@ -172,23 +190,18 @@ def kill_when(
     AssertionError
         If it ended or hung without printing the word.
     """
-    child = _start(code, directory, env, ())
-    said = ""
-    deadline = time.monotonic() + timeout_s
-    assert child.stdout is not None
-    try:
-        os.set_blocking(child.stdout.fileno(), False)
-        while word not in said.splitlines():
-            alive = child.poll() is None
-            said += child.stdout.read() or ""
-            assert alive or word in said.splitlines(), f"child ended early\n{said}\n{child.communicate()[1]}"
-            assert time.monotonic() < deadline, f"child did not say {word!r} in {timeout_s} s\n{said}"
-            time.sleep(0.002)
-        time.sleep(delay_s)
-    finally:
-        _kill(child)
-    _, stderr = child.communicate()
-    return Child(child.returncode, said, stderr)
+    with _streams(directory) as (output, errors):
+        child = _start(code, directory, env, (), output, errors)
+        deadline = time.monotonic() + timeout_s
+        try:
+            while word not in _said(output).splitlines():
+                assert child.poll() is None, f"child ended early\n{_said(output)}\n{_said(errors)}"
+                assert time.monotonic() < deadline, f"child did not say {word!r} in {timeout_s} s\n{_said(output)}"
+                time.sleep(0.002)
+            time.sleep(delay_s)
+        finally:
+            _kill(child)
+        return Child(child.returncode, _said(output), _said(errors))
 
 
 def compute_threads() -> int:

@@ -79,7 +79,7 @@ def strided(values: npt.ArrayLike) -> Array:
     if values.ndim == 0:
         return c_order(values)
     steps = (slice(None, None, 3),) + (slice(1, None, 2),) * (values.ndim - 1)
-    shape = (3 * values.shape[0],) + tuple(2 * n for n in values.shape[1:])
+    shape = (3 * values.shape[0], *(2 * n for n in values.shape[1:]))
     base = np.empty(shape, dtype=values.dtype)
     base.view(np.uint8)[...] = 0xA5
     laid = base[steps]

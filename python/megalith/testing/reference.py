@@ -5,6 +5,7 @@ True, NumPy counts such bytes), the wrong part is put right here, in the open.
 """
 
 import math
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -84,7 +85,9 @@ def apply_lut(source: Array, lut: Array, *, mode: Literal["raise", "clip", "wrap
     """
     lut = np.asarray(lut)
     lut = np.array(lut, dtype=lut.dtype.newbyteorder("="), copy=True)
-    return np.asarray(lut[_places(contiguous(source), len(lut), mode)])
+    values = contiguous(source)
+    # A list of indices even for one: for an index without axes NumPy gives a scalar, and other bytes of True become 1.
+    return lut[_places(values.reshape(-1), len(lut), mode)].reshape(values.shape)
 
 
 def _places(values: Array, size: int, mode: str) -> npt.NDArray[np.intp]:
@@ -229,7 +232,7 @@ def block_sums(source: Array, blocks: int) -> Array:
     """
     flat = contiguous(source).reshape(-1)
     cuts = block_ranges(flat.size, blocks)
-    parts = [flat[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [flat[a:b] for a, b in pairwise(cuts)]
     if flat.dtype.kind in "bi":
         return np.array([part.sum(dtype=np.int64) for part in parts], dtype=np.int64)
     if flat.dtype.kind == "u":
@@ -264,12 +267,13 @@ def block_sums_bound(source: Array, blocks: int) -> npt.NDArray[np.float64]:
     -------
     bound : ndarray of float64
         64 rounding errors of the sum of the magnitudes: a pairwise sum of 2^40 values over runs of 128 in 16 lanes
-        adds each value into fewer partial sums than that, a running sum of a block of 2^16 into a thousand times as many.
+        adds each value into fewer partial sums than that, a running sum of a block of 2^16 into a thousand times more.
     """
-    flat = np.abs(contiguous(source).reshape(-1).astype(np.complex128))
-    flat = np.where(np.isfinite(flat), flat, 0.0)
-    cuts = block_ranges(flat.size, blocks)
-    return np.array([64 * 2.0**-53 * flat[a:b].sum() for a, b in zip(cuts, cuts[1:], strict=False)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        flat = np.abs(contiguous(source).reshape(-1).astype(np.complex128))
+        flat = np.where(np.isfinite(flat), flat, 0.0)
+        cuts = block_ranges(flat.size, blocks)
+        return np.array([64 * 2.0**-53 * flat[a:b].sum() for a, b in pairwise(cuts)])
 
 
 def block_counts(source: Array, blocks: int) -> npt.NDArray[np.int64]:
@@ -290,7 +294,7 @@ def block_counts(source: Array, blocks: int) -> npt.NDArray[np.int64]:
     flat = contiguous(source).reshape(-1)
     hits = flat.view(np.int64) != 0 if flat.dtype.kind in "mM" else flat != np.zeros((), dtype=flat.dtype)
     cuts = block_ranges(flat.size, blocks)
-    return np.array([int(hits[a:b].sum()) for a, b in zip(cuts, cuts[1:], strict=False)], dtype=np.int64)
+    return np.array([int(hits[a:b].sum()) for a, b in pairwise(cuts)], dtype=np.int64)
 
 
 def neighbours(indices: npt.ArrayLike, offset: int) -> npt.NDArray[np.int64]:

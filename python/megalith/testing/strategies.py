@@ -94,9 +94,7 @@ def arrays(
 
 
 @st.composite
-def index_arrays(
-    draw: st.DrawFn, size: int, dtypes: Sequence[str] = INTS + BOOL, *, max_dims: int = 5
-) -> Array:
+def index_arrays(draw: st.DrawFn, size: int, dtypes: Sequence[str] = INTS + BOOL, *, max_dims: int = 5) -> Array:
     """Arrays whose values are valid indices of a table, in any layout.
 
     Parameters
@@ -164,9 +162,7 @@ def kernels(*, max_size: int = 9) -> st.SearchStrategy[Array]:
     """
     whole = st.sampled_from(INTS).flatmap(lambda name: hnp.arrays(name, st.integers(1, max_size)))
     finite = st.floats(-1e6, 1e6, width=32)
-    real = st.sampled_from(FLOATS[1:]).flatmap(
-        lambda name: hnp.arrays(name, st.integers(1, max_size), elements=finite)
-    )
+    real = st.sampled_from(FLOATS[1:]).flatmap(lambda name: hnp.arrays(name, st.integers(1, max_size), elements=finite))
     even = real.map(lambda half: np.concatenate([half, half[-2::-1]]))
     odd = real.map(lambda half: np.concatenate([half, np.zeros(1, half.dtype), -half[::-1]]))
     return whole | real | even | odd

@@ -373,18 +373,42 @@ impl<'a> SourceView<'a> {
     /// If `out` does not have the bytes of the range, or the range leaves the view.
     pub fn gather_bytes(&self, range: Range<usize>, out: &mut [u8]) {
         assert_eq!(out.len(), range.len() * self.itemsize, "a buffer of the bytes of the range");
-        let mut done = 0;
+        // A length known at compile time is a move; any other is a call.
+        match self.itemsize {
+            1 => self.gather_items(range, out, 1),
+            2 => self.gather_items(range, out, 2),
+            4 => self.gather_items(range, out, 4),
+            8 => self.gather_items(range, out, 8),
+            16 => self.gather_items(range, out, 16),
+            itemsize => self.gather_items(range, out, itemsize),
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // So that each call above has its own constant length.
+    fn gather_items(&self, range: Range<usize>, out: &mut [u8], itemsize: usize) {
+        assert_eq!(itemsize, self.itemsize, "the items of the view");
+        let mut rest = out;
         self.layout.for_each_run(range, |offset, run, stride| {
-            for k in 0..run as isize {
-                let item = self.ptr.wrapping_offset(offset + k * stride);
-                let part = &mut out[done..done + self.itemsize];
-                // SAFETY: position `k` of a run inside of the view; `part` is a buffer of one item that nobody else
-                // has.
+            let (part, tail) = std::mem::take(&mut rest).split_at_mut(run * itemsize);
+            rest = tail;
+            let start = self.ptr.wrapping_offset(offset);
+            if stride == itemsize as isize {
+                // SAFETY: a run of items inside of the view that follow each other; `part` is as long, and a buffer
+                // that nobody else has.
                 #[allow(unsafe_code)]
                 unsafe {
-                    std::ptr::copy_nonoverlapping(item, part.as_mut_ptr(), self.itemsize);
+                    std::ptr::copy_nonoverlapping(start, part.as_mut_ptr(), part.len());
                 }
-                done += self.itemsize;
+                return;
+            }
+            for (k, slot) in part.chunks_exact_mut(itemsize.max(1)).enumerate() {
+                let item = start.wrapping_offset(k as isize * stride);
+                // SAFETY: item `k` of a run inside of the view; `slot` is one item long.
+                #[allow(unsafe_code)]
+                unsafe {
+                    std::ptr::copy_nonoverlapping(item, slot.as_mut_ptr(), itemsize);
+                }
             }
         });
     }

@@ -75,7 +75,7 @@ const MIN_ROWS: usize = 256;
 /// Lanes of a strip, at most: whole pages of memory are read and written at once.
 const STRIP: usize = 512;
 /// Entries of the window, where the kernel is not longer: a part of the second-level cache.
-const WINDOW: usize = 1 << 15;
+const WINDOW: usize = 1 << 14;
 /// Entries that the outputs side by side are summed from: half of a first-level cache.
 const NEAR: usize = 1 << 11;
 /// Outputs computed before they are written.
@@ -96,12 +96,12 @@ const SHORT: usize = 32;
 /// origin that moves its centre outside of it; [`Error::DType`] for types that are not real; [`Error::Cancelled`].
 ///
 /// # Cost
-/// One pass over the source and one over the sink. Scratch of each thread: a window of the larger of 64 KiB and 24
-/// times the kernel's memory, in place not more.
+/// One pass over the source and one over the sink. Scratch of each thread: half a MiB, or three times the kernel's
+/// memory where that is more; in place not more.
 ///
 /// # Source
 /// `scipy.ndimage.correlate1d` (1.17), equal to it bit by bit. It has no float16, which is converted as the other
-/// types are. ClearMap2 `ArrayProcessing.correlate1d` (behaviour; there modes are missing).
+/// types are. `ArrayProcessing.correlate1d` of `ClearMap2` (behaviour; there modes are missing).
 #[allow(clippy::too_many_arguments)]
 pub fn correlate1d(
     workers: &Workers<'_>,
@@ -228,7 +228,7 @@ impl Plan {
         axes.insert(if by_lines { axes.len() } else { 0 }, axis);
 
         let grain = (WORK / (kernel.len() + 28)).max(1 << 12);
-        let strip = if by_lines { 1 } else { (WINDOW / 2 / kernel.len()).clamp(WIDTH, STRIP) };
+        let strip = if by_lines { 1 } else { (WINDOW / 2 / kernel.len()).clamp(1, STRIP) };
         let item_rows = if in_place { n } else { n.min((grain / strip.min(lanes)).max(MIN_ROWS)) };
         let item_lanes = (grain / item_rows).max(strip);
         Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip }

@@ -82,8 +82,8 @@ const ITEM: usize = 1 << 19;
 /// Scratch of each thread: 64 Ki cells of 4 or 8 bytes, or one row's neighbourhood where that is more.
 ///
 /// # Source
-/// `scipy.ndimage.correlate(source, kernel, mode='constant', output=int64)` and `numpy.take`. ClearMap2
-/// `ArrayProcessing.apply_lut_to_index` (behaviour; differs: any number of axes, each index is checked).
+/// `scipy.ndimage.correlate(source, kernel, mode='constant', output=int64)` and `numpy.take`.
+/// `ArrayProcessing.apply_lut_to_index` of `ClearMap2` (behaviour; differs: any number of axes, each index is checked).
 pub fn apply_lut_to_index<L: Pod>(
     workers: &Workers<'_>,
     source: SourceView<'_>,
@@ -105,14 +105,18 @@ pub fn apply_lut_to_index<L: Pod>(
             let taps = || weights.iter().copied().enumerate().filter(|&(_, w)| w != 0);
             let narrow = || taps().map(|(k, w)| (k, w as i32)).collect();
             if !fits_i32(dtype, weights) {
-                let load = || match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Wide::cell::<T>)) as _),
-                    else Err(not_real("source", dtype)));
+                let load = || {
+                    match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Wide::cell::<T>)) as _),
+                    else Err(not_real("source", dtype)))
+                };
                 work.run::<Wide>(load, taps().collect())
             } else if dtype == DType::Bool {
                 work.run::<Masks>(|| Ok(Box::new(Converter::<Bool8, _>::new(Masks::cell))), narrow())
             } else {
-                let load = || match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Narrow::cell::<T>)) as _),
-                    else Err(not_real("source", dtype)));
+                let load = || {
+                    match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Narrow::cell::<T>)) as _),
+                    else Err(not_real("source", dtype)))
+                };
                 work.run::<Narrow>(load, narrow())
             }
         }

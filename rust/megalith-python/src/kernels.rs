@@ -260,11 +260,7 @@ pub(crate) fn correlate1d(
     let work = input.view.len().saturating_mul(8 + weights.len());
     let sources: &[_] = if in_place { &[] } else { &[("source", source)] };
     let sink = self::sink(sink, Order::Dtype, sources)?;
-    let input = if in_place {
-        Input::Sink
-    } else {
-        Input::Array { view: input.view, dtype: input.dtype }
-    };
+    let input = if in_place { Input::Sink } else { Input::Array { view: input.view, dtype: input.dtype } };
     run(py, &Call { processes, progress }, work, |workers| {
         correlation::correlate1d(workers, input, sink, sink_dtype, axis, weights, origin, mode, fast)
     })

@@ -4,8 +4,8 @@ mod arrays;
 mod error;
 mod files;
 mod guard;
+mod info;
 mod kernels;
-mod shm;
 
 use pyo3::prelude::*;
 
@@ -19,8 +19,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<kernels::Pairs>()?;
     module.add_class::<files::File>()?;
     module.add_class::<files::Draft>()?;
-    module.add_function(wrap_pyfunction!(shm::shared_directory, module)?)?;
-    module.add_function(wrap_pyfunction!(shm::capacity, module)?)?;
+    module.add_function(wrap_pyfunction!(info::shared_directory, module)?)?;
+    module.add_function(wrap_pyfunction!(info::capacity, module)?)?;
+    module.add_function(wrap_pyfunction!(info::cpu_level, module)?)?;
     module.add_function(wrap_pyfunction!(arrays::refuse_overlap, module)?)?;
     module.add_function(wrap_pyfunction!(guard::default_threads, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::find, module)?)?;

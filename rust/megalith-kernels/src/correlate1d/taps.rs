@@ -32,9 +32,8 @@ impl Taps {
     pub(super) fn new(weights: &[f64], origin: isize) -> Self {
         let half = weights.len() / 2;
         // Not "all below": SciPy takes a NaN (infinite weights) for symmetric.
-        let differ = |sign: f64| {
-            (1..=half).any(|i| (weights[half + i] - sign * weights[half - i]).abs() > f64::EPSILON)
-        };
+        let differ =
+            |sign: f64| (1..=half).any(|i| (weights[half + i] - sign * weights[half - i]).abs() > f64::EPSILON);
         let kind = match weights.len() % 2 {
             1 if !differ(1.0) => Kind::Symmetric,
             1 if !differ(-1.0) => Kind::Antisymmetric,

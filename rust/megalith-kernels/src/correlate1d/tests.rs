@@ -1,0 +1,325 @@
+//! The kernel against a naive twin: one sum after the other, in SciPy's order, over all types, layouts and modes.
+
+use megalith_core::dtype::{Bool8, DType, Element, Real, f16};
+use megalith_core::pool::{execute, execute_here};
+use megalith_core::{Error, Result, SinkView, SourceView, Workers, match_dtype};
+use proptest::prelude::*;
+
+use super::extension::entry;
+use super::{Input, Mode, correlate1d};
+
+/// One line, as SciPy does it.
+fn naive_line(line: &[f64], weights: &[f64], origin: isize, mode: Mode) -> Vec<f64> {
+    let half = (weights.len() / 2) as isize;
+    let last = weights.len() as isize - 1 - half;
+    let weight = |j: isize| weights[(half + j) as usize];
+    let differs = |sign: f64| (1..=last).any(|i| (weight(i) - sign * weight(-i)).abs() > f64::EPSILON);
+    let value = |l: usize, j: isize| match (entry(mode, l as isize + j - origin, line.len()), mode) {
+        (Some(row), _) => line[row],
+        (None, Mode::Constant(value)) => value,
+        (None, _) => unreachable!("only the constant mode has no entry"),
+    };
+    let is_odd = weights.len() % 2 == 1;
+    let one = |l: usize| {
+        if is_odd && !differs(1.0) {
+            (-half..0).fold(value(l, 0) * weight(0), |t, j| t + (value(l, j) + value(l, -j)) * weight(j))
+        } else if is_odd && !differs(-1.0) {
+            (-half..0).fold(value(l, 0) * weight(0), |t, j| t + (value(l, j) - value(l, -j)) * weight(j))
+        } else {
+            (-half..last).fold(value(l, last) * weight(last), |t, j| t + value(l, j) * weight(j))
+        }
+    };
+    (0..line.len()).map(one).collect()
+}
+
+/// All lines of a C-order array along `axis`.
+fn naive(values: &[f64], shape: &[usize], axis: usize, weights: &[f64], origin: isize, mode: Mode) -> Vec<f64> {
+    let (n, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
+    let mut out = vec![0.0; values.len()];
+    for start in (0..values.len()).filter(|i| i / inner % n == 0) {
+        let line: Vec<f64> = (0..n).map(|l| values[start + l * inner]).collect();
+        for (l, value) in naive_line(&line, weights, origin, mode).into_iter().enumerate() {
+            out[start + l * inner] = value;
+        }
+    }
+    out
+}
+
+/// How an array lies in memory.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    C,
+    F,
+    Reversed,
+    /// Every second byte-swapped item, one byte off the alignment.
+    Odd,
+}
+
+/// Memory, byte strides and the byte of the first element for a shape.
+fn place(layout: Layout, shape: &[usize], itemsize: usize) -> (Vec<u8>, Vec<isize>, usize) {
+    let len = shape.iter().product::<usize>();
+    let mut strides = vec![0; shape.len()];
+    let mut step = if let Layout::Odd = layout { 2 * itemsize + 1 } else { itemsize } as isize;
+    let order: Vec<usize> =
+        if let Layout::F = layout { (0..shape.len()).collect() } else { (0..shape.len()).rev().collect() };
+    for axis in order {
+        strides[axis] = step;
+        step *= shape[axis].max(1) as isize;
+    }
+    let bytes = vec![0; (step as usize).max(len * itemsize) + 1];
+    let mut first = 0;
+    match layout {
+        Layout::Reversed if len > 0 => {
+            first = (0..shape.len()).map(|a| (shape[a] - 1) * strides[a] as usize).sum();
+            for stride in &mut strides {
+                *stride = -*stride;
+            }
+        }
+        Layout::Odd => first = 1,
+        _ => {}
+    }
+    (bytes, strides, first)
+}
+
+struct Array {
+    bytes: Vec<u8>,
+    strides: Vec<isize>,
+    first: usize,
+    shape: Vec<usize>,
+    dtype: DType,
+    swapped: bool,
+}
+
+impl Array {
+    fn new(layout: Layout, shape: &[usize], dtype: DType) -> Self {
+        let (bytes, strides, first) = place(layout, shape, dtype.itemsize());
+        Self { bytes, strides, first, shape: shape.to_vec(), dtype, swapped: matches!(layout, Layout::Odd) }
+    }
+
+    fn source(&self) -> SourceView<'_> {
+        // SAFETY: `place` makes memory for every position of the shape.
+        #[allow(unsafe_code)]
+        unsafe {
+            let ptr = self.bytes.as_ptr().add(self.first);
+            SourceView::from_raw_parts(ptr, &self.shape, &self.strides, self.dtype.itemsize(), self.swapped)
+        }
+    }
+
+    fn sink(&mut self) -> SinkView<'_> {
+        // SAFETY: `place` makes memory for every position of the shape, none of them twice; borrowed from `self`.
+        #[allow(unsafe_code)]
+        unsafe {
+            let ptr = self.bytes.as_mut_ptr().add(self.first);
+            SinkView::from_raw_parts(ptr, &self.shape, &self.strides, self.dtype.itemsize(), self.swapped)
+        }
+    }
+
+    fn set(&mut self, values: &[f64]) {
+        match_dtype!(real self.dtype, T => {
+            let values: Vec<T> = values.iter().map(|&v| T::from_f64(v)).collect();
+            self.sink().scatter(0, &values);
+        }, else unreachable!("a real type"));
+    }
+
+    fn copy(&mut self, other: &Array) {
+        match_dtype!(real self.dtype, T => {
+            let mut values = vec![T::default(); other.source().len()];
+            other.source().gather(0..values.len(), &mut values);
+            self.sink().scatter(0, &values);
+        }, else unreachable!("a real type"));
+    }
+
+    /// The values as they compare: doubles with one NaN.
+    fn get(&self) -> Vec<u64> {
+        let mut out = Vec::new();
+        match_dtype!(real self.dtype, T => {
+            let mut values = vec![T::default(); self.source().len()];
+            self.source().gather(0..values.len(), &mut values);
+            out.extend(values.into_iter().map(|v| bits(v.to_f64())));
+        }, else unreachable!("a real type"));
+        out
+    }
+}
+
+fn bits(value: f64) -> u64 {
+    if value.is_nan() { u64::MAX } else { value.to_bits() }
+}
+
+fn on(threads: usize, f: impl FnOnce(&Workers<'_>) -> Result<()> + Send) -> Result<()> {
+    if threads == 1 { execute_here(f) } else { execute(threads, |_| true, f) }
+}
+
+fn dtypes() -> impl Strategy<Value = DType> {
+    use DType::{Bool, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
+    prop::sample::select(vec![Bool, I8, I16, I32, I64, U8, U16, U32, U64, F16, F32, F64])
+}
+
+fn layouts() -> impl Strategy<Value = Layout> {
+    prop::sample::select(vec![Layout::C, Layout::F, Layout::Reversed, Layout::Odd])
+}
+
+fn modes() -> impl Strategy<Value = Mode> {
+    let value = prop::sample::select(vec![0.0, 1.5, -1e12, f64::NAN, f64::INFINITY]);
+    prop_oneof![
+        value.prop_map(Mode::Constant),
+        Just(Mode::Nearest),
+        Just(Mode::Reflect),
+        Just(Mode::Mirror),
+        Just(Mode::Wrap)
+    ]
+}
+
+fn values(len: usize, seed: u64) -> Vec<f64> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let value = |bits: u64| match bits % 64 {
+        0 => f64::NAN,
+        1 => f64::NEG_INFINITY,
+        2 => -0.0,
+        3 => 1e10,
+        _ => (bits >> 11) as f64 / 1e13 - 400.0,
+    };
+    (0..len).map(|_| value(next())).collect()
+}
+
+/// A kernel of one of the kinds that are summed in their own order.
+fn weights(len: usize, kind: usize, seed: u64) -> Vec<f64> {
+    let mut weights: Vec<f64> = values(len, seed).iter().map(|v| if v.is_finite() { v / 100.0 } else { 0.5 }).collect();
+    for i in 0..len / 2 {
+        match kind {
+            0 => weights[len - 1 - i] = weights[i],
+            1 => weights[len - 1 - i] = -weights[i],
+            _ => {}
+        }
+    }
+    if kind == 1 && len % 2 == 1 {
+        weights[len / 2] = 0.25;
+    }
+    weights
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn correlate1d_matches_naive(
+        shape in prop::collection::vec(1usize..12, 1..4),
+        long in prop::option::of(30usize..700),
+        axis in 0usize..3,
+        (from, to, is_in_place) in (dtypes(), dtypes(), any::<bool>()),
+        (source_layout, sink_layout) in (layouts(), layouts()),
+        (length, kind, origin) in (1usize..40, 0usize..3, 0usize..40),
+        mode in modes(),
+        seed in any::<u64>(),
+    ) {
+        let mut shape = shape;
+        let axis = axis % shape.len();
+        if let Some(n) = long {
+            let last = shape.len() - 1;
+            shape[seed as usize % (last + 1)] = n;
+        }
+        let weights = weights(length, kind, seed);
+        let origin = (origin % length) as isize - (length / 2) as isize;
+        let from = if is_in_place { to } else { from };
+        let mut source = Array::new(source_layout, &shape, from);
+        source.set(&values(shape.iter().product(), seed));
+        let read: Vec<f64> = source.get().into_iter().map(f64::from_bits).collect();
+        let sums = naive(&read, &shape, axis, &weights, origin, mode);
+        let mut expected = Array::new(Layout::C, &shape, to);
+        expected.set(&sums);
+
+        for threads in [1, 2, 8] {
+            let mut sink = Array::new(sink_layout, &shape, to);
+            let input = if is_in_place {
+                sink.copy(&source);
+                Input::Sink
+            } else {
+                Input::Array { view: source.source(), dtype: from }
+            };
+            on(threads, |w| correlate1d(w, input, sink.sink(), to, axis, &weights, origin, mode, false)).unwrap();
+            prop_assert_eq!(sink.get(), expected.get());
+        }
+    }
+}
+
+#[test]
+fn correlate1d_cut_along_the_axis_matches_naive() {
+    // Longer than an item, and than a window, along either kind of axis; with kernels longer than those.
+    for (shape, axis, length) in
+        [(vec![300_000], 0, 7), (vec![150_000, 2], 0, 4), (vec![2, 9_000], 1, 9_001), (vec![9_000, 3], 0, 20_003)]
+    {
+        let source = values(shape.iter().product(), 5);
+        let mut weights = vec![0.0; length];
+        weights[0] = 1.0;
+        weights[length - 1] = 2.0;
+        weights[length / 2] = -0.5;
+        let n = shape[axis];
+        let inner: usize = shape[axis + 1..].iter().product();
+        // Only a few weights count, but zeros times infinity do; so finite values here.
+        let source: Vec<f64> = source.iter().map(|v| if v.is_finite() { *v } else { 3.0 }).collect();
+        let probe = |i: usize| {
+            let (line, l) = (i - i / inner % n * inner, i / inner % n);
+            let line: Vec<f64> = (0..n).map(|l| source[line + l * inner]).collect();
+            let at = |j: usize| line[entry(Mode::Reflect, l as isize + j as isize - (length / 2) as isize, n).unwrap()];
+            at(length - 1) * 2.0 + at(0) + at(length / 2) * -0.5
+        };
+        for is_in_place in [false, true] {
+            let mut out = if is_in_place { source.clone() } else { vec![0.0; source.len()] };
+            let input = if is_in_place {
+                Input::Sink
+            } else {
+                Input::Array { view: SourceView::from_slice(&source, &shape), dtype: DType::F64 }
+            };
+            let sink = SinkView::from_slice(&mut out, &shape);
+            on(2, |w| correlate1d(w, input, sink, DType::F64, axis, &weights, 0, Mode::Reflect, false)).unwrap();
+            for i in (0..source.len()).step_by(997).chain([source.len() - 1]) {
+                assert!(
+                    out[i].to_bits() == probe(i).to_bits(),
+                    "{shape:?} {axis} {length} {i}: {} {}",
+                    out[i],
+                    probe(i)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn correlate1d_truthy_bytes_count_as_one() {
+    let source = [Bool8(0), Bool8(255), Bool8(2), Bool8(1)];
+    let mut out = [0i16; 4];
+    let input = Input::Array { view: SourceView::from_slice(&source, &[4]), dtype: DType::Bool };
+    let sink = SinkView::from_slice(&mut out, &[4]);
+    on(1, |w| correlate1d(w, input, sink, DType::I16, 0, &[1.0, 10.0, 100.0], 0, Mode::Constant(0.0), false)).unwrap();
+    assert_eq!(out, [100, 110, 111, 11]);
+}
+
+#[test]
+fn correlate1d_empty_arrays_are_left_alone() {
+    for (shape, axis) in [(vec![0], 0), (vec![3, 0, 2], 1), (vec![3, 0, 2], 0)] {
+        let mut out: [f16; 0] = [];
+        let sink = SinkView::from_slice(&mut out, &shape);
+        on(2, |w| correlate1d(w, Input::Sink, sink, f16::DTYPE, axis, &[1.0; 9], 0, Mode::Wrap, true)).unwrap();
+    }
+}
+
+#[test]
+fn correlate1d_refuses_what_does_not_fit() {
+    let run = |shape: &[usize], dtype: DType, axis: usize, kernel: &[f64], origin: isize| {
+        let (source, mut out) = ([0u64; 6], [0u64; 6]);
+        let input = Input::Array { view: SourceView::from_slice(&source, shape), dtype };
+        let sink = SinkView::from_slice(&mut out, &[2, 3]);
+        on(1, |w| correlate1d(w, input, sink, DType::U64, axis, kernel, origin, Mode::Nearest, false)).unwrap_err()
+    };
+    assert!(matches!(run(&[3, 2], DType::U64, 0, &[1.0], 0), Error::Shape { name: "sink", .. }));
+    assert!(matches!(run(&[2, 3], DType::U64, 2, &[1.0], 0), Error::Shape { name: "axis", .. }));
+    assert!(matches!(run(&[2, 3], DType::U64, 0, &[], 0), Error::Argument { name: "kernel", .. }));
+    assert!(matches!(run(&[2, 3], DType::U64, 0, &[1.0; 4], 2), Error::Argument { name: "origin", .. }));
+    assert!(matches!(run(&[2, 3], DType::U64, 0, &[1.0; 4], -3), Error::Argument { name: "origin", .. }));
+    assert!(matches!(run(&[2, 3], DType::C64, 0, &[1.0], 0), Error::DType { name: "source", .. }));
+}

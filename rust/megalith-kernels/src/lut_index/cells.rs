@@ -89,7 +89,8 @@ pub(super) fn look_up<A: Arithmetic, L: Pod>(sums: &[A::Cell], lut: &[L], out: &
     // A negative index becomes one that no table is long enough for.
     let entry = |sum: A::Cell| lut.get(A::index(sum) as usize).copied();
     for (k, (sums, out)) in sums.chunks(RUN).zip(out.chunks_mut(RUN)).enumerate() {
-        if sums.iter().fold(true, |equal, &sum| equal & (sum == sums[0])) {
+        // Counted, not searched, so that it is a loop without branches.
+        if sums.iter().map(|&sum| usize::from(sum != sums[0])).sum::<usize>() == 0 {
             let Some(value) = entry(sums[0]) else { return Some(k * RUN) };
             out.fill(value);
             continue;

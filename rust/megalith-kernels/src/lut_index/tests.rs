@@ -1,0 +1,179 @@
+//! The kernel against a naive twin over types, layouts, kernels and threads.
+
+use megalith_core::dtype::{Bool8, DType, Integer, Real};
+use megalith_core::pool::{execute, execute_here};
+use megalith_core::{Error, Result, SinkView, SourceView, Workers};
+use proptest::prelude::*;
+
+use super::boxes::for_each_index;
+use super::{Kernel, Weights, apply_lut_to_index};
+
+/// The sum at each position, one after the other.
+fn naive<T: Real>(values: &[T], shape: &[usize], kernel: &Kernel<'_>, exact: Option<fn(T) -> i64>) -> Vec<i64> {
+    let mut sums = Vec::new();
+    for_each_index(shape, |position| {
+        let (mut integer, mut double, mut k) = (0i64, 0.0, 0);
+        for_each_index(kernel.shape, |offset| {
+            let mut at = Some(0);
+            for axis in 0..shape.len() {
+                let p = (position[axis] + offset[axis]).checked_sub(kernel.shape[axis] / 2);
+                at = at.zip(p.filter(|&p| p < shape[axis])).map(|(at, p)| at * shape[axis] + p);
+            }
+            let weight = match kernel.weights {
+                Weights::Integer(weights) => {
+                    let value = at.map_or(0, |at| exact.map_or(0, |exact| exact(values[at])));
+                    integer = integer.wrapping_add(weights[k].wrapping_mul(value));
+                    weights[k] as f64
+                }
+                Weights::Float(weights) => weights[k],
+            };
+            if weight.abs() > f64::EPSILON {
+                double += weight * at.map_or(0.0, |at| values[at].to_f64());
+            }
+            k += 1;
+        });
+        let is_exact = exact.is_some() && matches!(kernel.weights, Weights::Integer(_));
+        sums.push(if is_exact { integer } else { i64::from_f64(double) });
+    });
+    sums
+}
+
+fn on(threads: usize, f: impl FnOnce(&Workers<'_>) -> Result<()> + Send) -> Result<()> {
+    if threads == 1 { execute_here(f) } else { execute(threads, |_| true, f) }
+}
+
+/// Check one problem in all layouts and thread counts.
+fn check<T: Real>(values: &[T], shape: &[usize], kernel: &Kernel<'_>, exact: Option<fn(T) -> i64>, lut: &[u16]) {
+    let sums = naive(values, shape, kernel, exact);
+    let bad = sums.iter().position(|&sum| sum < 0 || sum >= lut.len() as i64);
+    let axes: Vec<usize> = (0..shape.len()).collect();
+    let reversed: Vec<usize> = axes.iter().rev().copied().collect();
+    let other_shape: Vec<usize> = reversed.iter().map(|&a| shape[a]).collect();
+    let mut turned = vec![T::default(); values.len()];
+    SourceView::from_slice(values, shape).permute(&reversed).gather(0..values.len(), &mut turned);
+    for (is_f, threads) in [(false, 1), (true, 1), (false, 2), (true, 8), (false, 8)] {
+        let mut out = vec![0u16; values.len()];
+        let order = if is_f { &reversed } else { &axes };
+        let memory = if is_f { &other_shape } else { shape };
+        for source in
+            [SourceView::from_slice(values, shape), SourceView::from_slice(&turned, &other_shape).permute(&reversed)]
+        {
+            let sink = SinkView::from_slice(&mut out, memory).permute(order);
+            let result = on(threads, |w| apply_lut_to_index(w, source, T::DTYPE, kernel, lut, sink));
+            match (bad, result) {
+                (None, Ok(())) => {
+                    let mut got = vec![0u16; out.len()];
+                    SourceView::from_slice(&out, memory).permute(order).gather(0..out.len(), &mut got);
+                    let expected: Vec<u16> = sums.iter().map(|&sum| lut[sum as usize]).collect();
+                    assert_eq!(got, expected);
+                }
+                (Some(at), Err(Error::IndexRange { index, size, position })) => {
+                    assert_eq!((index, size), (sums[at].into(), lut.len()));
+                    let linear = position.iter().zip(shape).fold(0, |linear, (p, n)| linear * n + p);
+                    assert_eq!(linear, at);
+                }
+                (bad, result) => panic!("{bad:?} {result:?}"),
+            }
+        }
+    }
+}
+
+fn problems() -> impl Strategy<Value = (Vec<usize>, Vec<usize>, Vec<u8>)> {
+    let axis = (1usize..9, 1usize..5);
+    (prop::collection::vec(axis, 1..5), prop::option::of(30usize..600), any::<u64>()).prop_map(|(axes, long, seed)| {
+        let (mut shape, kernel): (Vec<usize>, Vec<usize>) = axes.into_iter().unzip();
+        if let Some(n) = long {
+            let axis = seed as usize % shape.len();
+            for n in &mut shape {
+                *n = (*n).min(4);
+            }
+            shape[axis] = n;
+        }
+        let len = shape.iter().product::<usize>();
+        let noise =
+            |i: usize| (seed | 1).wrapping_mul(i as u64 * 2 + 1).rotate_left(29).wrapping_mul(0x9E37_79B9) >> 40;
+        (shape, kernel, (0..len).map(|i| noise(i) as u8).collect())
+    })
+}
+
+fn exactly<T: Integer>(value: T) -> i64 {
+    value.to_wrapped_i64()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
+    #[test]
+    fn apply_lut_to_index_matches_naive(
+        (shape, kernel_shape, bytes) in problems(),
+        (scale, is_signed, short) in (1i64..50, any::<bool>(), any::<bool>()),
+    ) {
+        let len: usize = kernel_shape.iter().product();
+        let weights: Vec<i64> = (0..len as i64).map(|k| (k * 7 % 11 - if is_signed { 3 } else { 0 }) * scale).collect();
+        let floats: Vec<f64> = weights.iter().map(|&w| w as f64 * 0.37).collect();
+        let lut: Vec<u16> = (0..if short { 400 } else { 4_000_000u32 }).map(|i| (i * 31) as u16).collect();
+        for weights in [Weights::Integer(&weights), Weights::Float(&floats)] {
+            let kernel = Kernel { shape: &kernel_shape, weights };
+            let masks: Vec<Bool8> = bytes.iter().map(|&b| Bool8(if b < 100 { 0 } else { b })).collect();
+            check(&masks, &shape, &kernel, Some(exactly), &lut);
+            check(&bytes, &shape, &kernel, Some(exactly), &lut);
+            let wide: Vec<i32> = bytes.iter().map(|&b| i32::from(b) - 3).collect();
+            check(&wide, &shape, &kernel, Some(exactly), &lut);
+            let halves: Vec<f32> = bytes.iter().map(|&b| f32::from(b) / 2.0).collect();
+            check(&halves, &shape, &kernel, None, &lut);
+        }
+    }
+}
+
+#[test]
+fn sums_of_64_bits_wrap() {
+    let kernel = Kernel { shape: &[3], weights: Weights::Integer(&[i64::MAX, 1, 2]) };
+    let lut: Vec<u16> = (0..100).collect();
+    check(&[2i64, 8, 0, -3, 5], &[5], &kernel, Some(exactly), &lut);
+    check(&[u64::MAX, 0, 0], &[3], &kernel, Some(exactly), &lut);
+}
+
+#[test]
+fn infinite_and_tiny_weights_follow_scipy() {
+    let lut = [5u16, 6, 7];
+    // Outside positions are zeros that are multiplied: infinity times zero is NaN, which is no index.
+    let kernel = Kernel { shape: &[3], weights: Weights::Float(&[f64::INFINITY, 1.0, 0.0]) };
+    check(&[1.0f64, 2.0], &[2], &kernel, None, &lut);
+    // Weights below epsilon, and NaN, are dropped.
+    let kernel = Kernel { shape: &[3], weights: Weights::Float(&[1e-17, 1.0, f64::NAN]) };
+    check(&[1.0f64, 2.0, 0.5], &[3], &kernel, None, &lut);
+}
+
+#[test]
+fn boxes_of_large_arrays_meet() {
+    let (shape, kernel_shape) = ([40, 60, 530], [3, 2, 4]);
+    let masks: Vec<Bool8> = (0..shape.iter().product::<usize>()).map(|i| Bool8((i * i % 7 < 3).into())).collect();
+    let weights: Vec<i64> = (0..24).collect();
+    let lut: Vec<u16> = (0..300).collect();
+    let kernel = Kernel { shape: &kernel_shape, weights: Weights::Integer(&weights) };
+    check(&masks, &shape, &kernel, Some(exactly), &lut);
+    check(&masks, &shape, &kernel, Some(exactly), &lut[..150]);
+}
+
+#[test]
+fn apply_lut_to_index_refuses_what_does_not_fit() {
+    let run = |shape: &[usize], dtype: DType, kernel_shape: &[usize], len: usize| {
+        let (source, mut out) = ([0u64; 6], [0u8; 6]);
+        let weights = vec![1; len];
+        let kernel = Kernel { shape: kernel_shape, weights: Weights::Integer(&weights) };
+        let (source, sink) = (SourceView::from_slice(&source, shape), SinkView::from_slice(&mut out, &[2, 3]));
+        on(1, |w| apply_lut_to_index(w, source, dtype, &kernel, &[1u8], sink)).unwrap_err()
+    };
+    assert!(matches!(run(&[6], DType::U64, &[1], 1), Error::Shape { name: "sink", .. }));
+    assert!(matches!(run(&[2, 3], DType::U64, &[1], 1), Error::Shape { name: "kernel", .. }));
+    assert!(matches!(run(&[2, 3], DType::U64, &[1, 2], 1), Error::Shape { name: "kernel", .. }));
+    assert!(matches!(run(&[2, 3], DType::U64, &[1, 0], 0), Error::Argument { name: "kernel", .. }));
+    assert!(matches!(run(&[2, 3], DType::C64, &[1, 1], 1), Error::DType { name: "source", .. }));
+}
+
+#[test]
+fn an_empty_table_has_no_index() {
+    let kernel = Kernel { shape: &[1], weights: Weights::Integer(&[1]) };
+    check(&[0u8, 1], &[2], &kernel, Some(exactly), &[]);
+    check::<u8>(&[], &[0], &kernel, Some(exactly), &[]);
+}

@@ -1,4 +1,4 @@
-//! What `megalith info` says of the place where shared arrays live.
+//! What `megalith info` says of this machine: the processor, and the place where shared arrays live.
 
 use std::path::PathBuf;
 
@@ -22,4 +22,19 @@ pub(crate) fn capacity(py: Python<'_>, directory: PathBuf) -> PyResult<Bound<'_,
     found.set_item("memory_backed", space.memory_backed)?;
     found.set_item("room", space.room())?;
     Ok(found)
+}
+
+/// The widest vector instructions the processor offers: `avx512`, `avx2`, `neon` or `baseline`.
+#[pyfunction]
+pub(crate) fn cpu_level() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            return "avx512";
+        }
+        if is_x86_feature_detected!("avx2") {
+            return "avx2";
+        }
+    }
+    if cfg!(target_arch = "aarch64") { "neon" } else { "baseline" }
 }

@@ -1,0 +1,105 @@
+"""What all array functions share: how arguments are checked, and how streamed sources are walked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import megalith.arrays as settings
+from megalith import _checks
+from megalith._threads import requested
+from megalith.arrays.blocks import boxes, with_halo
+from megalith.exceptions import ArgumentError, DTypeError, IndexRangeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from megalith._progress import Bar
+    from megalith._typing import AnyArray, Box, Order, Processes
+    from megalith.arrays.sink import Target
+    from megalith.arrays.source import Source
+
+# A bound no element exceeds, and one that each does.
+NOTHING, EVERYTHING = 1 << 100, -(1 << 100)
+
+
+def thread_request(processes: Processes, blocks: int | None = None) -> int | None:
+    """Return the number of threads that was asked for, None if nobody did; check `blocks` on the way."""
+    if blocks is not None:
+        _checks.positive_int("blocks", blocks)
+    return requested(processes, settings.default_processes)
+
+
+def order_of(source: Source) -> Order:
+    """Return the order of a result made anew."""
+    return source.order or "C"
+
+
+def check_kind(name: str, dtype: np.dtype[Any], kinds: str, supported: str) -> None:
+    """Check that a dtype is of one of the kinds, and no wider than the core knows.
+
+    Raises
+    ------
+    DTypeError
+        If it is another.
+    """
+    if dtype.kind not in kinds or dtype.itemsize > (16 if dtype.kind == "c" else 8):
+        message = f"{name}: dtype {dtype} is not supported; supported: {supported}"
+        raise DTypeError(message, name=name, got=str(dtype), supported=supported)
+
+
+def check_option(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Check an option.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not one of those allowed.
+    """
+    if value not in allowed:
+        expected = ", ".join(repr(option) for option in allowed)
+        raise ArgumentError(
+            f"{name}: got {value!r}, expected one of {expected}", name=name, got=value, expected=expected
+        )
+
+
+def elementwise(
+    source: Source,
+    target: Target,
+    kernel: Callable[[AnyArray, AnyArray], None],
+    threads: int | None,
+    bar: Bar,
+    before: tuple[int, ...] | None = None,
+    after: tuple[int, ...] | None = None,
+) -> None:
+    """Run a kernel whose result at a position depends on the source within a margin of it."""
+    if not source.streams and not target.streams:
+        kernel(source.array, target.array)
+        return
+    margin = (0,) * source.ndim
+    windows = boxes(
+        source.shape,
+        max(source.dtype.itemsize, target.dtype.itemsize),
+        order_of(source),
+        chunks=source.chunks or target.chunks,
+    )
+    bar.split(len(windows))
+    reader = source.reader()
+    for window in windows:
+        grown, inner = with_halo(window, source.shape, before or margin, after or margin)
+        values = reader.read(grown, processes=threads)
+        out = target.view(window) if grown == window else np.empty(values.shape, target.dtype)
+        try:
+            kernel(values, out)
+        except IndexRangeError as error:
+            raise _moved(error, grown) from None
+        target.store(window, out if grown == window else out[inner])
+        bar.part_done()
+
+
+def _moved(error: IndexRangeError, window: Box) -> IndexRangeError:
+    """Return an error of a window with its position in the whole array."""
+    position = tuple(part.start + i for part, i in zip(window, error.position, strict=True))  # type: ignore[attr-defined]
+    message = error.message.replace(f"position {list(error.position)}", f"position {list(position)}")  # type: ignore[attr-defined]
+    return IndexRangeError(message, index=error.index, size=error.size, position=position)  # type: ignore[attr-defined]

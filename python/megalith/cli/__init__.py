@@ -1,0 +1,61 @@
+"""The ``megalith`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import megalith
+from megalith.exceptions import MegalithError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="megalith", description=megalith.__doc__)
+    parser.add_argument("--version", action="version", version=f"megalith {megalith.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo = commands.add_parser("demo", help="run the main job on a volume, against NumPy and SciPy")
+    demo.add_argument("--input", type=Path, metavar="X.npy", help="a volume of three dimensions; made if not given")
+    demo.add_argument("--json", type=Path, metavar="OUT.json", help="write the table for programs")
+    demo.add_argument("--report", type=Path, metavar="OUT.html", help="write the table with pictures")
+    demo.add_argument("--processes", type=int, metavar="N", help="number of threads")
+    demo.add_argument("--repeat", type=int, metavar="N", help="times each step is run (the median counts)")
+
+    commands.add_parser("info", help="say what megalith finds on this machine")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The words behind ``megalith``; None means those of the shell.
+
+    Returns
+    -------
+    status : int
+        0 if all went well, 1 after an error or a result that is not equal to its peer's, 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "info":
+            from megalith.cli.info import info
+
+            print(info())
+            return 0
+        from megalith.cli.demo import demo
+
+        return demo(options.input, options.json, options.report, options.processes, options.repeat)
+    except (MegalithError, OSError) as error:
+        print(f"megalith {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"megalith {options.command}: interrupted", file=sys.stderr)
+        return 130
