@@ -170,3 +170,14 @@ def test_many_python_threads_run_kernels_at_once():
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("n", [5000, 2**70])
+def test_more_threads_than_there_is_work_for_cost_nothing(tmp_path, n):
+    code = f"""
+import time
+began = time.monotonic()
+assert megalith.where(np.ones(1 << 22, dtype=np.uint8), processes={n}).size == 1 << 22
+assert compute_threads() <= 1024, compute_threads()
+"""
+    run_python(WORK + code, tmp_path, timeout_s=15).check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def thread_count(processes: Processes) -> int | None:
             return 1
         message = f"processes: got {processes!r}, expected a whole number of 1 or more, 'serial' or None"
         raise ArgumentError(message, name="processes", got=processes, expected="int >= 1, 'serial' or None")
-    return positive_int("processes", processes)
+    return min(positive_int("processes", processes), sys.maxsize)
 
 
 def axis_index(axis: Any, ndim: int) -> int:

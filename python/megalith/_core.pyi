@@ -7,6 +7,28 @@ from typing import Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "DEBUG",
+    "SUM_PIECE",
+    "Draft",
+    "File",
+    "Hits",
+    "Pairs",
+    "__version__",
+    "apply_lut",
+    "apply_lut_to_index",
+    "block_counts",
+    "block_sums",
+    "capacity",
+    "correlate1d",
+    "cpu_level",
+    "default_threads",
+    "find",
+    "find_pairs",
+    "refuse_overlap",
+    "shared_directory",
+]
+
 _Array = npt.NDArray[Any]
 _Tick = Callable[[float], object] | None
 

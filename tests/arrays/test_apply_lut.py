@@ -297,3 +297,28 @@ def test_apply_lut_with_a_bad_index_leaves_no_file(tmp_path):
     with pytest.raises(IndexRangeError):
         megalith.apply_lut(np.full(10, 9, dtype=np.uint8), np.zeros(4), tmp_path / "out.npy")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [6, LARGE])
+def test_apply_lut_refuses_to_write_over_its_table(size):
+    table = np.arange(size)
+    with pytest.raises(LayoutError, match="lut"):
+        megalith.apply_lut(np.zeros(size, dtype=np.uint8), table, table)
+    assert (table == np.arange(size)).all()
+
+
+@pytest.mark.parametrize("ndim", [32, 33, 64])
+def test_apply_lut_of_as_many_axes_as_numpy_has(ndim):
+    assert megalith.apply_lut(np.ones((1,) * ndim, dtype=np.uint8), np.arange(3)).shape == (1,) * ndim
+
+
+def test_apply_lut_between_two_mappings_of_one_file_is_right_or_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(LARGE) % 100)
+    source, sink = np.load(tmp_path / "a.npy", mmap_mode="r"), np.load(tmp_path / "a.npy", mmap_mode="r+")[::-1]
+    table = np.arange(100)[::-1].copy()
+    expected = table[np.array(source)]
+    try:
+        got = megalith.apply_lut(source, table, sink)
+    except LayoutError:
+        return
+    assert_identical(np.asarray(got), expected)

@@ -309,3 +309,20 @@ def test_correlate1d_along_three_axes_is_a_gaussian_filter():
     for axis in range(3):
         got = megalith.correlate1d(got, kernel, axis=axis, mode="reflect", dtype=np.float32)
     assert_identical(got, scipy.ndimage.gaussian_filter(source, 1.0, truncate=4.0))
+
+
+def test_correlate1d_between_two_mappings_of_one_file_is_right_or_refused(tmp_path):
+    values = np.random.default_rng(0).random(LARGE)
+    np.save(tmp_path / "a.npy", values)
+    source, sink = np.load(tmp_path / "a.npy", mmap_mode="r"), np.load(tmp_path / "a.npy", mmap_mode="r+")
+    try:
+        got = megalith.correlate1d(source, KERNELS["any"], sink)
+    except LayoutError:
+        return
+    assert_identical(np.asarray(got), reference.correlate1d(values, KERNELS["any"]))
+
+
+@pytest.mark.parametrize("value", [1 + 2**-11 + 2**-40, 2049.0000001, 65519.9999999, 2.0**-25 + 2.0**-60])
+def test_correlate1d_rounds_to_half_precision_once(value):
+    source = np.array([value])
+    assert_identical(megalith.correlate1d(source, [1.0], dtype=np.float16), source.astype(np.float16))

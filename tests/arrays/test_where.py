@@ -246,3 +246,36 @@ def test_where_finds_a_single_hit_at_every_edge_of_a_block():
         source = np.zeros(LARGE, dtype=np.uint8)
         source[place] = 1
         assert megalith.where(source, processes=2).tolist() == [place]
+
+
+@pytest.mark.parametrize("dtype", ["longdouble", "clongdouble"])
+@pytest.mark.parametrize("cutoff", [0, 100])
+def test_where_refuses_types_beyond_double_whatever_the_size(dtype, cutoff):
+    with pytest.raises(DTypeError):
+        megalith.where(np.ones(3, dtype=dtype), cutoff=cutoff)
+
+
+@pytest.mark.parametrize("above", ["x", 1j, None, np.ones(2), object()])
+def test_where_above_takes_one_real_number_or_nothing(above):
+    if above is None:
+        assert megalith.where(np.ones(3), above=None).tolist() == [0, 1, 2]
+    else:
+        with pytest.raises((DTypeError, ShapeError), match="above"):
+            megalith.where(np.ones(3), above=above)
+
+
+@pytest.mark.parametrize(
+    ("source", "above"),
+    [
+        (np.array([0.1], dtype=np.float32), 0.1),
+        (np.array([0.1], dtype=np.float32), np.float64(0.1)),
+        (np.array([2**53 + 1]), 2.0**53),
+        (np.array([2**63], dtype=np.uint64), 2**63 - 1),
+        (np.array([0, 1, 2]), True),
+        (np.array([1, 2], dtype="datetime64[s]"), np.datetime64(1, "s")),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("cutoff", [0, 100])
+def test_where_above_compares_as_numpy_does(source, above, cutoff):
+    assert megalith.where(source, above=above, cutoff=cutoff).tolist() == np.flatnonzero(source > above).tolist()

@@ -68,6 +68,8 @@ def test_python_imports_between_packages_point_down(root):
         if not module:
             continue
         for target in imported(ast.parse(path.read_text()), module):
+            if module[0] == "cli":  # the roof stands on everything, and uses the top as a user does
+                continue
             if not target:
                 wrong.append(f"{path}: imports megalith itself")
             elif target[0] not in FLOOR:

@@ -15,7 +15,7 @@ from megalith._progress import progress
 from megalith._threads import requested
 from megalith.arrays import npy
 from megalith.arrays.blocks import boxes
-from megalith.arrays.sink import Target, refuse_memory
+from megalith.arrays.sink import Target, given_array, refuse_memory
 from megalith.arrays.source import Source, as_source, is_path
 from megalith.exceptions import ArgumentError, DTypeError, FormatError
 
@@ -172,8 +172,9 @@ def write(
 
     Parameters
     ----------
-    sink : path, Source with a location, or h5py.Dataset
-        A ``.npy`` file, or a raw file (``.raw``, ``.bin``, ``.dat`` or no suffix).
+    sink : path, Source, h5py.Dataset or ndarray
+        A ``.npy`` file, or a raw file (``.raw``, ``.bin``, ``.dat`` or no suffix); a dataset or an array is written
+        into, and keeps its type.
     source : array-like
         What to write, of any layout.
     slicing : int, slice, Ellipsis or tuple of these, optional
@@ -225,7 +226,7 @@ def write(
     >>> path = pathlib.Path(tempfile.mkdtemp()) / 'a.npy'
     >>> megalith.write(path, np.zeros((2, 3), dtype=np.uint8)).shape
     (2, 3)
-    >>> megalith.write(path, [7, 8], slicing=(slice(None), 1)).array.tolist()
+    >>> megalith.write(path, np.array([7, 8], dtype=np.uint8), slicing=(slice(None), 1)).array.tolist()
     [[0, 7, 0], [0, 8, 0]]
     """
     if blocks is not None:
@@ -235,8 +236,7 @@ def write(
     if is_instance(sink, "h5py", "Dataset"):
         return _write_dataset(sink, source, slicing, threads, verbose)
     if not is_path(sink) and not (isinstance(sink, Source) and sink.location is not None):
-        message = f"sink: got {type(sink).__name__}, expected a path, a Source with a location, or a dataset"
-        raise ArgumentError(message, name="sink", got=type(sink).__name__, expected="path")
+        return _write_array(sink, source, slicing)
     if slicing is not None:
         return _write_slice(sink, source, slicing, threads, verbose)
     described = sink if isinstance(sink, Source) else None
@@ -324,6 +324,15 @@ def _write_slice(sink: Any, source: Source, slicing: Any, threads: int | None, v
             assert full.shape == extent
             _write_box(target, file.offset, file.shape, order, box, full, threads, bar)
     return file
+
+
+def _write_array(sink: Any, source: Source, slicing: Any) -> Source:
+    array = given_array(sink)
+    place = array if slicing is None else array[slicing]
+    _checks.same_shape("source", source.shape, place.shape)
+    _castable(source.dtype, array.dtype)
+    np.copyto(place, source.array)
+    return sink if isinstance(sink, Source) else as_source(array)
 
 
 def _write_dataset(sink: Any, source: Source, slicing: Any, threads: int | None, verbose: bool) -> Source:

@@ -13,7 +13,7 @@ from megalith import _core
 from megalith._checks import same_shape
 from megalith._optional import is_instance
 from megalith.arrays import npy
-from megalith.arrays.source import Source, is_path
+from megalith.arrays.source import Source, is_path, is_same_file, mapped_file
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Target:
         self._path: Path | None = None
         self._array: AnyArray | None = None
         self._result: Any = None
+        self._is_fresh = sink is None or is_path(sink)
         if sink is None:
             self._array = np.empty(shape, dtype, order=order)
         elif is_path(sink):
@@ -120,6 +121,27 @@ class Target:
             self._dataset[box] = values
         elif not np.may_share_memory(values, self._array):
             self._array[box] = values
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was made for this operation, so that nothing else can show it."""
+        return self._is_fresh
+
+    def shows(self, source: Source) -> bool:
+        """Whether it is the file or dataset of a source, but not the same memory."""
+        if self.is_fresh:
+            return False
+        if self._array is None:
+            return bool(source.is_dataset(self._dataset))
+        mapped = mapped_file(self._array)
+        if mapped is None:
+            return False
+        if source.streams:
+            return source.is_file(mapped)
+        if np.may_share_memory(source.array, self._array):
+            return False  # One mapping: the core can tell.
+        other = mapped_file(source.array)
+        return other is not None and is_same_file(mapped, other)
 
     @property
     def result(self) -> Any:

@@ -171,6 +171,14 @@ class Source:
         """Shape of the chunks of a dataset; reads of whole chunks are the fast ones."""
         return getattr(self._dataset, "chunks", None)
 
+    def is_dataset(self, dataset: Any) -> bool:
+        """Whether the elements are those of a dataset."""
+        return self._dataset is not None and bool(self._dataset == dataset)
+
+    def is_file(self, path: Path) -> bool:
+        """Whether the elements are in a file."""
+        return self.location is not None and is_same_file(self.location, path)
+
     def reader(self) -> Reader:
         """Open the source for reading boxes."""
         return Reader(self)
@@ -216,7 +224,7 @@ class Reader:
         """
         source = self._source
         if self._file is None and source._dataset is None:
-            values = source.array[box]
+            values = source.array[(*box, ...)]  # The ellipsis keeps an array without axes an array.
             if out is None:
                 return values
             out[...] = values
@@ -397,6 +405,24 @@ def _raw_file(path: Path, dtype: np.dtype[Any], shape: Any, offset: int, order: 
         message = f"{path}: {shape} of {dtype.name} are {wanted} bytes, the file has {available} from offset {offset}"
         raise TruncatedFileError(message, path=path, offset=offset, wanted=wanted, done=available, field="size")
     return Source(shape, dtype, order, location=path, offset=offset)
+
+
+def mapped_file(array: Any) -> Path | None:
+    """Return the file whose mapping an array is a view of, if there is one."""
+    while isinstance(array, np.ndarray):
+        name = getattr(array, "filename", None)
+        if name is not None:
+            return Path(name)
+        array = array.base
+    return None
+
+
+def is_same_file(a: Path, b: Path) -> bool:
+    """Whether two names are of one file; what is gone is no file."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
 
 
 def is_path(value: Any) -> bool:

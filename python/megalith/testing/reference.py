@@ -270,8 +270,8 @@ def block_sums_bound(source: Array, blocks: int) -> npt.NDArray[np.float64]:
         adds each value into fewer partial sums than that, a running sum of a block of 2^16 into a thousand times more.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        flat = np.abs(contiguous(source).reshape(-1).astype(np.complex128))
-        flat = np.where(np.isfinite(flat), flat, 0.0)
+        values = contiguous(source).reshape(-1).astype(np.complex128)
+        flat = np.nan_to_num(np.abs(values.real), nan=0, posinf=0) + np.nan_to_num(np.abs(values.imag), nan=0, posinf=0)
         cuts = block_ranges(flat.size, blocks)
         return np.array([64 * 2.0**-53 * flat[a:b].sum() for a, b in pairwise(cuts)])
 

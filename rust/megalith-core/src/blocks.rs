@@ -19,12 +19,14 @@ pub fn ranges(len: usize, step: usize) -> impl ExactSizeIterator<Item = Range<us
 ///
 /// Even to within one element, in integers, so that no rounding moves a boundary at large sizes.
 #[must_use]
+#[inline]
 pub fn boundary(i: usize, size: usize, blocks: usize) -> usize {
     ((i as u128 * size as u128) / blocks.max(1) as u128) as usize
 }
 
 /// The coordinates of a C-order position.
 #[must_use]
+#[inline]
 pub fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     let mut position = vec![0; shape.len()];
     for (coordinate, &n) in position.iter_mut().zip(shape).rev() {

@@ -21,6 +21,7 @@ impl Cancel {
     ///
     /// # Errors
     /// [`Error::Cancelled`].
+    #[inline]
     pub fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }
@@ -40,6 +41,7 @@ impl Progress {
     }
 
     /// Record one finished block.
+    #[inline]
     pub fn advance(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
     }

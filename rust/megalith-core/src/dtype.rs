@@ -22,6 +22,7 @@ pub type c128 = Complex<f64>;
 pub struct Bool8(pub u8);
 
 impl PartialEq for Bool8 {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         (self.0 != 0) == (other.0 != 0)
     }
@@ -71,6 +72,7 @@ pub trait Integer: Real + Ord {
     /// The low 64 bits of the value, sign extended.
     fn to_wrapped_i64(self) -> i64;
     /// The value moved by `offset`, if the type can hold it.
+    #[inline]
     fn offset(self, offset: i128) -> Option<Self> {
         Self::from_i128(self.to_i128() + offset)
     }
@@ -86,12 +88,14 @@ macro_rules! dtypes {
         impl DType {
             /// NumPy's name.
             #[must_use]
+            #[inline]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
             /// Bytes of an element.
             #[must_use]
+            #[inline]
             pub fn itemsize(self) -> usize {
                 match self { $(Self::$variant => size_of::<$type>(),)* }
             }
@@ -116,30 +120,36 @@ impl Pod for [u64; 2] {}
 
 impl Element for Bool8 {
     const DTYPE: DType = DType::Bool;
+    #[inline]
     fn swap_bytes(self) -> Self {
         self
     }
+    #[inline]
     fn is_nonzero(self) -> bool {
         self.0 != 0
     }
 }
 
 impl Real for Bool8 {
+    #[inline]
     fn to_f64(self) -> f64 {
         f64::from(u8::from(self.is_nonzero()))
     }
+    #[inline]
     fn from_f64(value: f64) -> Self {
         Self(u8::from(u8::from_f64(value) != 0))
     }
 }
 
 impl PartialOrd for Bool8 {
+    #[inline]
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Bool8 {
+    #[inline]
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.is_nonzero().cmp(&other.is_nonzero())
     }
@@ -149,35 +159,43 @@ impl Eq for Bool8 {}
 
 impl Integer for Bool8 {
     const MAX: i128 = 1;
+    #[inline]
     fn from_index(index: usize) -> Self {
         Self(index as u8)
     }
+    #[inline]
     fn to_i128(self) -> i128 {
         i128::from(self.is_nonzero())
     }
+    #[inline]
     fn from_i128(value: i128) -> Option<Self> {
         u8::try_from(value).ok().filter(|&v| v < 2).map(Self)
     }
+    #[inline]
     fn to_index(self) -> Option<usize> {
         Some(usize::from(self.is_nonzero()))
     }
+    #[inline]
     fn to_wrapped_i64(self) -> i64 {
         i64::from(self.is_nonzero())
     }
 }
 
 /// `cvttsd2si` with a 32-bit result: the low bytes of it are what C gives for 8 and 16-bit integers.
+#[inline]
 fn truncate_to_i32(value: f64) -> i32 {
     // 2^31 is exact in double; anything that truncates to a 32-bit integer lies strictly between.
     if value > -2_147_483_649.0 && value < 2_147_483_648.0 { value as i32 } else { i32::MIN }
 }
 
 /// `cvttsd2si` with a 64-bit result.
+#[inline]
 fn truncate_to_i64(value: f64) -> i64 {
     if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value) { value as i64 } else { i64::MIN }
 }
 
 /// Double to unsigned 64-bit as compilers do it for x86-64 without AVX-512: the upper half by way of a subtraction.
+#[inline]
 fn truncate_to_u64(value: f64) -> u64 {
     const HALF: f64 = 9_223_372_036_854_775_808.0;
     if value >= HALF { (truncate_to_i64(value - HALF) as u64) ^ (1 << 63) } else { truncate_to_i64(value) as u64 }
@@ -187,22 +205,31 @@ macro_rules! integers {
     ($($type:ty, $variant:ident, $truncate:ident;)*) => {$(
         impl Element for $type {
             const DTYPE: DType = DType::$variant;
+            #[inline]
             fn swap_bytes(self) -> Self { <$type>::swap_bytes(self) }
+            #[inline]
             fn is_nonzero(self) -> bool { self != 0 }
         }
         impl Real for $type {
             // `as` for all widths: 64-bit integers round to nearest like C's conversion.
             #[allow(clippy::cast_lossless)]
+            #[inline]
             fn to_f64(self) -> f64 { self as f64 }
+            #[inline]
             fn from_f64(value: f64) -> Self { $truncate(value) as Self }
         }
         impl Integer for $type {
             const MAX: i128 = <$type>::MAX as i128;
+            #[inline]
             fn from_index(index: usize) -> Self { index as Self }
+            #[inline]
             fn to_i128(self) -> i128 { i128::from(self) }
+            #[inline]
             fn from_i128(value: i128) -> Option<Self> { Self::try_from(value).ok() }
+            #[inline]
             fn to_index(self) -> Option<usize> { usize::try_from(self).ok() }
             #[allow(clippy::cast_lossless)]
+            #[inline]
             fn to_wrapped_i64(self) -> i64 { self as i64 }
         }
     )*};
@@ -213,23 +240,43 @@ integers! {
     u8, U8, truncate_to_i32; u16, U16, truncate_to_i32; u32, U32, truncate_to_i64; u64, U64, truncate_to_u64;
 }
 
+/// A double rounded to half precision once, to nearest, ties to even.
+///
+/// `f16::from_f64` goes by way of single precision and rounds twice. Here the step in between rounds to *odd*: what does
+/// not fit leaves its trace in the last bit, so that no tie appears that was none (Boldo and Melquiond, 2008).
+#[inline]
+fn round_to_f16(value: f64) -> f16 {
+    let nearest = value as f32;
+    let error = value.abs() - f64::from(nearest).abs();
+    if error == 0.0 || error.is_nan() {
+        return f16::from_f32(nearest);
+    }
+    // Toward zero, then odd.
+    let truncated = if error < 0.0 { nearest.to_bits() - 1 } else { nearest.to_bits() };
+    f16::from_f32(f32::from_bits(truncated | 1))
+}
+
 macro_rules! floats {
     ($($type:ty, $variant:ident, $to:expr, $from:expr;)*) => {$(
         impl Element for $type {
             const DTYPE: DType = DType::$variant;
+            #[inline]
             fn swap_bytes(self) -> Self { Self::from_bits(self.to_bits().swap_bytes()) }
             // The bits without the sign: zero of either sign is zero, NaN is not.
+            #[inline]
             fn is_nonzero(self) -> bool { self.to_bits() << 1 != 0 }
         }
         impl Real for $type {
+            #[inline]
             fn to_f64(self) -> f64 { $to(self) }
+            #[inline]
             fn from_f64(value: f64) -> Self { $from(value) }
         }
     )*};
 }
 
 floats! {
-    f16, F16, f16::to_f64, f16::from_f64;
+    f16, F16, f16::to_f64, round_to_f16;
     f32, F32, f64::from, (|v| v as f32);
     f64, F64, (|v| v), (|v| v);
 }
@@ -238,7 +285,9 @@ macro_rules! complexes {
     ($($type:ty, $variant:ident;)*) => {$(
         impl Element for $type {
             const DTYPE: DType = DType::$variant;
+            #[inline]
             fn swap_bytes(self) -> Self { Self::new(Element::swap_bytes(self.re), Element::swap_bytes(self.im)) }
+            #[inline]
             fn is_nonzero(self) -> bool { self.re.is_nonzero() || self.im.is_nonzero() }
         }
     )*};
@@ -303,6 +352,21 @@ mod tests {
     fn zero_of_either_sign_is_zero_and_nan_is_not() {
         assert!(!(-0.0f32).is_nonzero() && f64::NAN.is_nonzero() && f16::NAN.is_nonzero());
         assert!(c64::new(0.0, f32::NAN).is_nonzero() && !c128::new(-0.0, 0.0).is_nonzero());
+    }
+
+    #[test]
+    fn doubles_round_to_half_precision_once() {
+        // Just above the middle of two halves, by less than single precision can hold.
+        for (value, bits) in
+            [(1.0 + 1.0 / 2048.0 + 1e-12, 0x3C01), (2049.000_000_1, 0x6801), (65_519.999_999_9, 0x7BFF)]
+        {
+            assert_eq!(<f16 as Real>::from_f64(value).to_bits(), bits, "{value}");
+            assert_eq!(<f16 as Real>::from_f64(-value).to_bits(), bits | 0x8000, "{value}");
+        }
+        assert_eq!(<f16 as Real>::from_f64(65_520.0), f16::INFINITY);
+        assert_eq!(<f16 as Real>::from_f64(f64::MAX), f16::INFINITY);
+        assert_eq!(<f16 as Real>::from_f64(1.0 + 1.0 / 2048.0).to_bits(), 0x3C00);
+        assert!(<f16 as Real>::from_f64(f64::NAN).is_nan());
     }
 
     #[test]

@@ -11,11 +11,10 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rayon::ThreadPool;
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 use crate::cancel::{Cancel, Progress};
 use crate::error::{Error, Result};
@@ -57,7 +56,7 @@ impl Pools {
 
     /// A pool of exactly `threads` threads, or None where the system gives no more threads.
     fn pool(&self, threads: usize) -> Option<Arc<ThreadPool>> {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = lock(&self.pools);
         let pool = if let Some(i) = pools.iter().position(|(n, _)| *n == threads) {
             pools.remove(i).1
         } else {
@@ -95,7 +94,7 @@ impl Workers<'_> {
         self.for_each_with(items, || (), |(), item| f(item))
     }
 
-    /// [`Workers::for_each`] with scratch memory made by `scratch`, one for each run of items that a thread takes.
+    /// [`Workers::for_each`] with scratch memory made by `scratch`, once for each thread.
     ///
     /// # Errors
     /// What `f` gave, or [`Error::Cancelled`].
@@ -112,13 +111,38 @@ impl Workers<'_> {
             self.progress.advance();
             Ok(())
         };
-        if self.threads == 1 {
+        if self.threads == 1 || items.len() < 2 {
             let mut scratch = scratch();
             return items.into_iter().try_for_each(|item| step(&mut scratch, item));
         }
-        // Inside of the pool: `execute` has put us there.
+        // Threads take a few items at a time from the front, so that memory is walked in order and a thread whose core
+        // is taken away holds nobody up.
+        let batch = (items.len() / (self.threads * 32)).clamp(1, 16);
+        let workers = self.threads.min(items.len());
+        let queue = Mutex::new(items.into_iter());
+        let failed = OnceLock::new();
+        let work = || {
+            let mut scratch = scratch();
+            while failed.get().is_none() {
+                let taken: Vec<I> = lock(&queue).by_ref().take(batch).collect();
+                if taken.is_empty() {
+                    return;
+                }
+                if let Err(error) = taken.into_iter().try_for_each(|item| step(&mut scratch, item)) {
+                    // The first error is the one that is told.
+                    let _ = failed.set(error);
+                }
+            }
+        };
+        // Inside of the pool, where `execute` has put us: its threads, not the global ones.
         #[allow(clippy::disallowed_methods)]
-        items.into_par_iter().with_max_len(1).try_for_each_init(scratch, step)
+        rayon::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(|_| work());
+            }
+            work();
+        });
+        failed.into_inner().map_or(Ok(()), Err)
     }
 
     /// `f` of each item, in the order of the items.
@@ -191,6 +215,11 @@ pub fn execute<R: Send>(
             }
         }
     })
+}
+
+/// What a mutex guards, also after a panic: all that is guarded here is whole at each moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The result of `f`, with a panic as an error.

@@ -650,6 +650,18 @@ impl<'a> SinkView<'a> {
         let mut done = 0;
         let ptr = self.ptr;
         self.layout.for_each_run(start..start + values.len(), |offset, run, stride| {
+            let start = ptr.wrapping_offset(offset).cast::<T>();
+            if stride == size_of::<T>() as isize && start.is_aligned() {
+                // SAFETY: a run of items inside of the view that follow each other, aligned as just checked; the view
+                // has its elements to itself.
+                #[allow(unsafe_code)]
+                let slots = unsafe { std::slice::from_raw_parts_mut(start, run) };
+                for (slot, &value) in slots.iter_mut().zip(&values[done..done + run]) {
+                    *slot = convert(value);
+                }
+                done += run;
+                return;
+            }
             for (k, &value) in values[done..done + run].iter().enumerate() {
                 let slot = ptr.wrapping_offset(offset + k as isize * stride).cast::<T>();
                 // SAFETY: position `k` of a run inside of the view, which has its elements to itself; unaligned writes

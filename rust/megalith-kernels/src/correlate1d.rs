@@ -96,7 +96,7 @@ const SHORT: usize = 32;
 /// origin that moves its centre outside of it; [`Error::DType`] for types that are not real; [`Error::Cancelled`].
 ///
 /// # Cost
-/// One pass over the source and one over the sink. Scratch of each thread: half a MiB, or three times the kernel's
+/// One pass over the source and one over the sink. Scratch of each thread: a quarter MiB, or three times the kernel's
 /// memory where that is more; in place not more.
 ///
 /// # Source

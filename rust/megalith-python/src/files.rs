@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::{Order, items, sink};
 use crate::error::{layout_error, to_python};
-use crate::guard::{Call, run};
+use crate::guard::{Call, SYSTEM_CALL, run};
 
 type Array<'a, 'py> = &'a Bound<'py, PyUntypedArray>;
 
@@ -125,7 +125,10 @@ fn ended() -> Error {
 impl Draft {
     #[new]
     fn new(py: Python<'_>, path: PathBuf, size: u64) -> PyResult<Self> {
-        let draft = py.detach(|| publish::Draft::create(&path, size, MODE)).map_err(|error| to_python(py, error))?;
+        // Reserving room takes as long as writing as many zeros, on some file systems.
+        let work = usize::try_from(size).unwrap_or(usize::MAX).max(SYSTEM_CALL);
+        let call = Call { processes: Some(1), progress: None };
+        let draft = run(py, &call, work, |_| publish::Draft::create(&path, size, MODE))?;
         Ok(Self { draft: Mutex::new(Some(draft)), path })
     }
 
@@ -163,7 +166,7 @@ impl Draft {
     fn publish(&self, py: Python<'_>, replace: bool) -> PyResult<()> {
         let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
         let draft = draft.ok_or_else(|| to_python(py, ended()))?;
-        py.detach(|| draft.publish(replace)).map_err(|error| to_python(py, error))
+        run(py, &Call::default(), SYSTEM_CALL, |_| draft.publish(replace))
     }
 
     /// Forget the file.

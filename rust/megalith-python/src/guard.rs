@@ -20,7 +20,14 @@ const SERIAL_BYTES: usize = 1 << 20;
 /// as touching this many.
 const ATTACHED_BYTES: usize = 1 << 15;
 
+/// To be given as `work` for calls of the system that may wait: they run on the calling thread, detached.
+pub(crate) const SYSTEM_CALL: usize = ATTACHED_BYTES;
+
+/// More threads than this are never started: `processes` is an upper bound, and no machine gains from them.
+const MOST_THREADS: usize = 256;
+
 /// What a caller may say about how work runs.
+#[derive(Default)]
 pub(crate) struct Call<'py> {
     /// Upper bound on threads; None for the default.
     pub(crate) processes: Option<usize>,
@@ -55,7 +62,7 @@ pub(crate) fn run<R: Send>(
             });
             seen.map_err(|error| interrupt = Some(error)).is_ok()
         };
-        pool::execute(threads, tick, f)
+        pool::execute(threads.min(MOST_THREADS), tick, f)
     });
     match interrupt {
         Some(error) => Err(error),

@@ -1,5 +1,8 @@
 //! The native module `megalith._core`. Registrations only; users import `megalith`.
 
+// PyO3 hands arguments over by value.
+#![allow(clippy::needless_pass_by_value)]
+
 mod arrays;
 mod error;
 mod files;

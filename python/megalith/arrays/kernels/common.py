@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import megalith.arrays as settings
-from megalith import _checks
+from megalith import _checks, _core
 from megalith._threads import requested
 from megalith.arrays.blocks import boxes, with_halo
-from megalith.exceptions import ArgumentError, DTypeError, IndexRangeError
+from megalith.exceptions import ArgumentError, DTypeError, IndexRangeError, LayoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,34 @@ def check_option(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         )
 
 
+def refuse_overlap(source: Source, target: Target) -> None:
+    """Check that a sink shares no memory, file or dataset with the source.
+
+    Raises
+    ------
+    LayoutError
+        If it does.
+    """
+    refuse_other_view(source, target)
+    if not source.streams and not target.streams:
+        _core.refuse_overlap(target.array, source.array)
+
+
+def refuse_other_view(source: Source, target: Target) -> None:
+    """Check that a sink is not the file or dataset of the source seen another way.
+
+    The core compares addresses; two mappings of a file have different ones.
+
+    Raises
+    ------
+    LayoutError
+        If it is.
+    """
+    if target.shows(source):
+        message = "sink: it is the file or dataset of the source, seen another way; give a sink of its own"
+        raise LayoutError(message, name="sink", reason="shares memory with source")
+
+
 def elementwise(
     source: Source,
     target: Target,
@@ -74,6 +102,7 @@ def elementwise(
     after: tuple[int, ...] | None = None,
 ) -> None:
     """Run a kernel whose result at a position depends on the source within a margin of it."""
+    refuse_other_view(source, target)
     if not source.streams and not target.streams:
         kernel(source.array, target.array)
         return

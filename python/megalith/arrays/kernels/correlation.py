@@ -13,6 +13,7 @@ from megalith.arrays.kernels.common import (
     check_kind,
     check_option,
     order_of,
+    refuse_other_view,
     thread_request,
 )
 from megalith.arrays.sink import Target
@@ -129,12 +130,15 @@ def correlate1d(
     fill = _cval(cval, source.dtype)
     result_dtype = np.result_type(source.dtype, weights.dtype) if dtype is None else np.dtype(dtype)
     with Target(sink, source.shape, result_dtype, order_of(source)) as target:
+        if dtype is not None and target.dtype != result_dtype:
+            message = f"dtype: got {result_dtype} with a sink of {target.dtype}; give one of the two"
+            raise ArgumentError(message, name="dtype", got=str(result_dtype), expected=str(target.dtype))
         if is_complex and target.dtype.kind != "c":
             message = f"sink: the result is complex, got {target.dtype}"
             raise DTypeError(message, name="sink", got=str(target.dtype), supported="complex64 and complex128")
         check_kind("sink", target.dtype, "biufc", "bool, integers, floats and complex numbers")
         with progress(verbose, "correlate1d", source.nbytes) as bar:
-            real_weights = np.ascontiguousarray(weights.real, np.float64)
+            real_weights = np.require(weights.real, np.float64, ["C", "A"])
 
             def real(values: AnyArray, part: AnyArray, out: AnyArray, value: float, border: str) -> None:
                 _core.correlate1d(values, part, out, axis, border, value, origin, fast, threads, bar.tick)
@@ -148,6 +152,7 @@ def correlate1d(
                 else:
                     real(values, real_weights, out, fill.real, border)
 
+            refuse_other_view(source, target)
             if source.streams or target.streams:
                 before = weights.size // 2 + origin
                 after = weights.size - 1 - before
@@ -184,7 +189,7 @@ def _correlate_complex(
     """Correlate by real parts, in SciPy's order and with its roundings in between."""
     if weights.dtype.kind == "c":
         weights = weights.conj().astype(np.complex128, copy=False)
-    parts = [np.ascontiguousarray(part, np.float64) for part in (weights.real, weights.imag)]
+    parts = [np.require(part, np.float64, ["C", "A"]) for part in (weights.real, weights.imag)]
     if values.dtype.kind != "c":
         real(values, parts[0], out.real, cval.real, mode)
         real(values, parts[1], out.imag, cval.real, mode)

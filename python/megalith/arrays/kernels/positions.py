@@ -16,6 +16,7 @@ from megalith.arrays.kernels.common import (
     NOTHING,
     check_kind,
     order_of,
+    refuse_overlap,
     thread_request,
 )
 from megalith.arrays.sink import Target, given_array
@@ -106,6 +107,7 @@ def where(
     """
     threads = thread_request(processes, blocks)
     source = as_source(source)
+    check_kind("source", source.dtype, "biufcmM", "bool, numbers and dates")
     given = None if sink is None or is_path(sink) else given_array(sink)
     result_dtype = np.dtype(dtype) if given is None else given.dtype
     if result_dtype.kind not in "iu":
@@ -118,13 +120,13 @@ def where(
             raise IndexRangeError(message, index=n - 1, size=limit + 1, position=(axis,))
     bound = None if above is None else _bound(above, source.dtype)
     cutoff = settings.default_cutoff if cutoff is None else _checks.integer("cutoff", cutoff)
-    if source.size <= cutoff and not source.streams and source.dtype.kind in "biufcmM":
+    if source.size <= cutoff and not source.streams:
         found = _where_numpy(source.array, bound, result_dtype)
         if sink is None:
             return found
         with Target(sink, found.shape, result_dtype, "C") as target:
-            if given is not None and np.may_share_memory(given, source.array):
-                given_array(given)
+            if given is not None:
+                refuse_overlap(source, target)
             target.array[...] = found
         return target.result
     with progress(verbose, "where", source.nbytes, parts=2) as bar:
@@ -133,6 +135,7 @@ def where(
             if sink is None:
                 return found
             with Target(sink, found.shape, result_dtype, "C") as target:
+                refuse_overlap(source, target)
                 target.array[...] = found
             return target.result
         hits = _core.find(source.array, bound, threads, bar.tick)
@@ -140,7 +143,7 @@ def where(
         shape = (len(hits),) if source.ndim == 1 else (len(hits), source.ndim)
         with Target(sink, shape, result_dtype, "C") as target:
             if given is not None:
-                _core.refuse_overlap(target.array, source.array)
+                refuse_overlap(source, target)
             hits.fill(target.array, threads, bar.tick)
     return target.result
 
@@ -150,7 +153,8 @@ def _where_numpy(array: AnyArray, bound: Any, dtype: np.dtype[Any]) -> AnyArray:
         array = array.view(np.uint8) != 0
     if array.dtype.kind in "mM":
         array = array.view(array.dtype.str.replace(array.dtype.kind, "i", 1).split("[")[0])
-    mask = array != 0 if bound is None else array > bound
+    # A float bound is in double precision already; NumPy must not round it to the type of the array.
+    mask = array != 0 if bound is None else array > (np.float64(bound) if isinstance(bound, float) else bound)
     found = np.flatnonzero(mask) if array.ndim == 1 else np.argwhere(mask)
     return found.astype(dtype, copy=False)
 
