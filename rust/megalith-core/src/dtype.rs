@@ -52,9 +52,9 @@ pub trait Element: Pod + PartialEq + std::fmt::Debug {
 /// An [`Element`] with a value on the real line.
 pub trait Real: Element {
     /// The value in double precision (64-bit integers are rounded to nearest, as C does).
-    fn to_f64(self) -> f64;
+    fn to_double(self) -> f64;
     /// A double converted as C code compiled for x86-64 does it: truncated toward zero, wrapped into the type.
-    fn from_f64(value: f64) -> Self;
+    fn from_double(value: f64) -> Self;
 }
 
 /// A [`Real`] whose values are whole numbers.
@@ -132,12 +132,12 @@ impl Element for Bool8 {
 
 impl Real for Bool8 {
     #[inline]
-    fn to_f64(self) -> f64 {
+    fn to_double(self) -> f64 {
         f64::from(u8::from(self.is_nonzero()))
     }
     #[inline]
-    fn from_f64(value: f64) -> Self {
-        Self(u8::from(u8::from_f64(value) != 0))
+    fn from_double(value: f64) -> Self {
+        Self(u8::from(u8::from_double(value) != 0))
     }
 }
 
@@ -214,9 +214,9 @@ macro_rules! integers {
             // `as` for all widths: 64-bit integers round to nearest like C's conversion.
             #[allow(clippy::cast_lossless)]
             #[inline]
-            fn to_f64(self) -> f64 { self as f64 }
+            fn to_double(self) -> f64 { self as f64 }
             #[inline]
-            fn from_f64(value: f64) -> Self { $truncate(value) as Self }
+            fn from_double(value: f64) -> Self { $truncate(value) as Self }
         }
         impl Integer for $type {
             const MAX: i128 = <$type>::MAX as i128;
@@ -268,9 +268,9 @@ macro_rules! floats {
         }
         impl Real for $type {
             #[inline]
-            fn to_f64(self) -> f64 { $to(self) }
+            fn to_double(self) -> f64 { $to(self) }
             #[inline]
-            fn from_f64(value: f64) -> Self { $from(value) }
+            fn from_double(value: f64) -> Self { $from(value) }
         }
     )*};
 }
@@ -337,15 +337,15 @@ mod tests {
 
     #[test]
     fn doubles_outside_the_type_convert_as_x86_does() {
-        assert_eq!(u8::from_f64(-1.0), 255);
-        assert_eq!(u8::from_f64(256.9), 0);
-        assert_eq!(u8::from_f64(3e9), 0);
-        assert_eq!(i16::from_f64(40_000.0), -25_536);
-        assert_eq!(i32::from_f64(f64::NAN), i32::MIN);
-        assert_eq!(u32::from_f64(-1.5), u32::MAX);
-        assert_eq!(u64::from_f64(1.5e19), 15_000_000_000_000_000_000);
-        assert_eq!(u64::from_f64(1e30), 0);
-        assert_eq!(i64::from_f64(1e30), i64::MIN);
+        assert_eq!(u8::from_double(-1.0), 255);
+        assert_eq!(u8::from_double(256.9), 0);
+        assert_eq!(u8::from_double(3e9), 0);
+        assert_eq!(i16::from_double(40_000.0), -25_536);
+        assert_eq!(i32::from_double(f64::NAN), i32::MIN);
+        assert_eq!(u32::from_double(-1.5), u32::MAX);
+        assert_eq!(u64::from_double(1.5e19), 15_000_000_000_000_000_000);
+        assert_eq!(u64::from_double(1e30), 0);
+        assert_eq!(i64::from_double(1e30), i64::MIN);
     }
 
     #[test]
@@ -358,15 +358,15 @@ mod tests {
     fn doubles_round_to_half_precision_once() {
         // Just above the middle of two halves, by less than single precision can hold.
         for (value, bits) in
-            [(1.0 + 1.0 / 2048.0 + 1e-12, 0x3C01), (2049.000_000_1, 0x6801), (65_519.999_999_9, 0x7BFF)]
+            [(1.0 + 1.0 / 2048.0 + 1e-12, 0x3C01), (2_049.000_000_1, 0x6801), (65_519.999_999_9, 0x7BFF)]
         {
-            assert_eq!(<f16 as Real>::from_f64(value).to_bits(), bits, "{value}");
-            assert_eq!(<f16 as Real>::from_f64(-value).to_bits(), bits | 0x8000, "{value}");
+            assert_eq!(<f16 as Real>::from_double(value).to_bits(), bits, "{value}");
+            assert_eq!(<f16 as Real>::from_double(-value).to_bits(), bits | 0x8000, "{value}");
         }
-        assert_eq!(<f16 as Real>::from_f64(65_520.0), f16::INFINITY);
-        assert_eq!(<f16 as Real>::from_f64(f64::MAX), f16::INFINITY);
-        assert_eq!(<f16 as Real>::from_f64(1.0 + 1.0 / 2048.0).to_bits(), 0x3C00);
-        assert!(<f16 as Real>::from_f64(f64::NAN).is_nan());
+        assert_eq!(<f16 as Real>::from_double(65_520.0), f16::INFINITY);
+        assert_eq!(<f16 as Real>::from_double(f64::MAX), f16::INFINITY);
+        assert_eq!(<f16 as Real>::from_double(1.0 + 1.0 / 2048.0).to_bits(), 0x3C00);
+        assert!(<f16 as Real>::from_double(f64::NAN).is_nan());
     }
 
     #[test]

@@ -61,7 +61,7 @@ macro_rules! float_sums {
     ($($type:ty;)*) => {$(
         impl Sum for $type {
             type Total = f64;
-            fn sum(values: &[Self]) -> f64 { pairwise(values, |value| value.to_f64()) }
+            fn sum(values: &[Self]) -> f64 { pairwise(values, |value| value.to_double()) }
         }
     )*};
 }
@@ -73,7 +73,7 @@ macro_rules! complex_sums {
         impl Sum for $type {
             type Total = c128;
             fn sum(values: &[Self]) -> c128 {
-                c128::new(pairwise(values, |v| v.re.to_f64()), pairwise(values, |v| v.im.to_f64()))
+                c128::new(pairwise(values, |v| v.re.to_double()), pairwise(values, |v| v.im.to_double()))
             }
         }
     )*};

@@ -37,7 +37,7 @@ use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers};
 
 use self::extension::Runs;
 use self::taps::{Taps, WIDTH};
-use crate::rows::{Load, Spare, Store, by_stride, loader, storer};
+use crate::rows::{Load, Store, by_stride, loader, storer};
 
 /// What a line is taken to be beyond its ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -129,20 +129,25 @@ pub fn correlate1d(
             out: Vec::new(),
         })
     };
-    let spare = Spare::new();
     // Once here, so that a wrong type is an error for empty arrays too.
-    spare.with(make, |_| Ok(()))?;
+    make()?;
     if sink.is_empty() {
         return Ok(());
     }
     let plan = Plan::new(&sink, source.is_none(), axis, kernel, origin, mode);
     let items = plan.items(source, sink);
-    workers.for_each(items, |item| {
-        spare.with(make, |scratch| {
+    workers.for_each_with(
+        items,
+        || None,
+        |scratch, item| {
+            let scratch = match scratch {
+                Some(scratch) => scratch,
+                None => scratch.insert(make()?),
+            };
             plan.run(item, scratch);
             Ok(())
-        })
-    })
+        },
+    )
 }
 
 fn check(

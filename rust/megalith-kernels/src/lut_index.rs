@@ -38,7 +38,7 @@ use megalith_core::{Bool8, DType, Error, Result, SinkView, SourceView, Workers, 
 
 use self::boxes::{Grid, for_each_index, linear};
 use self::cells::{Arithmetic, Doubles, Masks, Narrow, WIDTH, Wide};
-use crate::rows::{Converter, Load, Spare, by_stride, loader, not_real};
+use crate::rows::{Converter, Load, by_stride, loader, not_real};
 
 /// The weights of a kernel in C order.
 #[derive(Clone, Copy, Debug)]
@@ -208,13 +208,19 @@ impl<L: Pod> Work<'_, '_, '_, L> {
             let cells = vec![A::Cell::default(); grid.cells() + WIDTH];
             Ok(Scratch { load: load()?, cells, sums: Vec::new(), out: Vec::new() })
         };
-        let (spare, first) = (Spare::new(), Mutex::new(None::<Bad>));
-        workers.for_each(grid.items(sink), |(start, mut sink)| {
-            let known = *first.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.is_some_and(|bad| bad.position < grid.position(&start)) {
-                return Ok(());
-            }
-            let found = spare.with(make, |scratch| {
+        let first = Mutex::new(None::<Bad>);
+        workers.for_each_with(
+            grid.items(sink),
+            || None,
+            |scratch, (start, mut sink)| {
+                let known = *first.lock().unwrap_or_else(PoisonError::into_inner);
+                if known.is_some_and(|bad| bad.position < grid.position(&start)) {
+                    return Ok(());
+                }
+                let scratch = match scratch {
+                    Some(scratch) => scratch,
+                    None => scratch.insert(make()?),
+                };
                 let mut found = None;
                 for_each_box(&grid.small, sink.shape().to_vec().as_slice(), |corner, extents| {
                     let origin: Vec<usize> = start.iter().zip(corner).map(|(a, b)| a + b).collect();
@@ -222,14 +228,13 @@ impl<L: Pod> Work<'_, '_, '_, L> {
                     let bad = compute::<A, L>(&grid, &taps, lut, (&origin, corner, extents), &mut sink, scratch);
                     found = [found, bad].into_iter().flatten().min();
                 });
-                Ok(found)
-            })?;
-            if found.is_some() {
-                let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
-                *first = [*first, found].into_iter().flatten().min();
-            }
-            Ok(())
-        })?;
+                if found.is_some() {
+                    let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+                    *first = [*first, found].into_iter().flatten().min();
+                }
+                Ok(())
+            },
+        )?;
         match first.into_inner().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
             Some(Bad { position, index }) => {

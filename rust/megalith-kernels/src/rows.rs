@@ -10,7 +10,6 @@
 
 use std::cmp::Reverse;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use megalith_core::dtype::Real;
 use megalith_core::{DType, Element, Error, Result, SinkView, SourceView, match_dtype};
@@ -107,7 +106,7 @@ pub(crate) fn loader(name: &'static str, dtype: DType) -> Result<Box<dyn Load<f6
     Ok(match_dtype!(real dtype, T => if dtype == DType::F64 {
         Box::new(Doubles)
     } else {
-        Box::new(Converter::<T, _>::new(T::to_f64))
+        Box::new(Converter::<T, _>::new(T::to_double))
     }, else return Err(not_real(name, dtype))))
 }
 
@@ -116,7 +115,7 @@ pub(crate) fn storer(name: &'static str, dtype: DType) -> Result<Box<dyn Store>>
     Ok(match_dtype!(real dtype, T => if dtype == DType::F64 {
         Box::new(Doubles)
     } else {
-        Box::new(Converter::<T, _>::new(T::from_f64))
+        Box::new(Converter::<T, _>::new(T::from_double))
     }, else return Err(not_real(name, dtype))))
 }
 
@@ -130,22 +129,4 @@ pub(crate) fn by_stride(shape: &[usize], strides: &[isize]) -> Vec<usize> {
     let mut axes: Vec<usize> = (0..shape.len()).collect();
     axes.sort_by_key(|&a| Reverse(if shape[a] == 1 { usize::MAX } else { strides[a].unsigned_abs() }));
     axes
-}
-
-/// Scratch memory that outlives an item: taken, used, and left for the next item.
-pub(crate) struct Spare<S>(Mutex<Vec<S>>);
-
-impl<S> Spare<S> {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::default())
-    }
-
-    /// Run `f` with scratch of an earlier item, or newly made.
-    pub(crate) fn with<R>(&self, make: impl FnOnce() -> Result<S>, f: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut scratch = kept.map_or_else(make, Ok)?;
-        let result = f(&mut scratch);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
-        result
-    }
 }

@@ -72,7 +72,7 @@ pub fn find_above_integer<T: Integer>(workers: &Workers<'_>, source: &SourceView
 /// # Cost
 /// As [`find_nonzero`].
 pub fn find_above_float<T: Real>(workers: &Workers<'_>, source: &SourceView<'_>, bound: f64) -> Result<Hits> {
-    find(workers, source, |value: T| value.to_f64() > bound)
+    find(workers, source, |value: T| value.to_double() > bound)
 }
 
 fn find<T: Element>(workers: &Workers<'_>, source: &SourceView<'_>, is_hit: impl Fn(T) -> bool + Sync) -> Result<Hits> {

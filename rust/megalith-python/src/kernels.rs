@@ -21,8 +21,8 @@ const INTEGERS: &str = "bool, int8 to int64 and uint8 to uint64";
 const REALS: &str = "bool, integers and floats";
 const NUMBERS: &str = "bool, integers, floats and complex numbers";
 
-fn unsupported<T>(name: &'static str, dtype: DType, supported: &'static str) -> Result<T> {
-    Err(Error::DType { name, got: dtype.name().to_owned(), supported })
+fn unsupported(name: &'static str, dtype: DType, supported: &'static str) -> Error {
+    Error::DType { name, got: dtype.name().to_owned(), supported }
 }
 
 fn bytes_of(source: &Source<'_>) -> usize {
@@ -63,7 +63,7 @@ impl Hits {
             py,
             &Call { processes, progress },
             work,
-            |workers| match_dtype!(number dtype, O => self.0.fill::<O>(workers, sink), else unsupported("sink", dtype, INTEGERS)),
+            |workers| match_dtype!(number dtype, O => self.0.fill::<O>(workers, sink), else Err(unsupported("sink", dtype, INTEGERS))),
         )
     }
 }
@@ -85,11 +85,11 @@ pub(crate) fn find(
             None => match_dtype!(all dtype, T => where_::find_nonzero::<T>(workers, view)),
             Some(Bound_::Integer(bound)) => match_dtype!(
                 integer dtype, T => where_::find_above_integer::<T>(workers, view, bound),
-                else unsupported("source", dtype, INTEGERS)
+                else Err(unsupported("source", dtype, INTEGERS))
             ),
             Some(Bound_::Float(bound)) => match_dtype!(
                 real dtype, T => where_::find_above_float::<T>(workers, view, bound),
-                else unsupported("source", dtype, REALS)
+                else Err(unsupported("source", dtype, REALS))
             ),
         }
     })
@@ -162,7 +162,7 @@ pub(crate) fn apply_lut(
     run(py, &Call { processes, progress }, work, |workers| {
         match_dtype!(
             integer dtype, S => look_up::<S>(workers, input, &table, sink, mode),
-            else unsupported("source", dtype, INTEGERS)
+            else Err(unsupported("source", dtype, INTEGERS))
         )
     })
 }
@@ -187,7 +187,7 @@ pub(crate) fn apply_lut_to_index(
     let weights = match weights.dtype {
         DType::I64 => Weights::Integer(weights.view.as_slice().ok_or_else(not_contiguous)?),
         DType::F64 => Weights::Float(weights.view.as_slice().ok_or_else(not_contiguous)?),
-        other => return Err(to_python(py, unsupported::<()>("kernel", other, "int64 and float64").unwrap_err())),
+        other => return Err(to_python(py, unsupported("kernel", other, "int64 and float64"))),
     };
     let work = (bytes_of(&input) + sink.len() * sink.dtype().itemsize()) * 8;
     let sink = self::sink(sink, Order::Raw, &[("source", source), ("kernel", kernel), ("lut", lut)])?;
@@ -254,7 +254,7 @@ pub(crate) fn correlate1d(
     let sink_dtype = self::source(sink, "sink")?.dtype;
     for (name, dtype) in [("source", input.dtype), ("sink", sink_dtype)] {
         if matches!(dtype, DType::C64 | DType::C128) {
-            return Err(to_python(py, unsupported::<()>(name, dtype, REALS).unwrap_err()));
+            return Err(to_python(py, unsupported(name, dtype, REALS)));
         }
     }
     let work = input.view.len().saturating_mul(8 + weights.len());
@@ -291,7 +291,7 @@ pub(crate) fn block_sums(
         match_dtype!(all dtype, T => {
             type Total = <T as sums::Sum>::Total;
             if <Total as megalith_core::Element>::DTYPE != sink_dtype {
-                return unsupported("sink", sink_dtype, NUMBERS);
+                return Err(unsupported("sink", sink_dtype, NUMBERS));
             }
             let sink = sink.into_mut_slice::<Total>().map_err(|_| Error::Internal("sums need a plain sink".to_owned()))?;
             sums::block_sums::<T>(workers, &input.view, &boundaries, sink)
@@ -347,7 +347,7 @@ impl Pairs {
         run(py, &Call { processes, progress }, work, |workers| {
             match_dtype!(
                 number dtype, T => self.0.fill::<T>(workers, &input.view, sink),
-                else unsupported("indices", dtype, INTEGERS)
+                else Err(unsupported("indices", dtype, INTEGERS))
             )
         })
     }
@@ -368,7 +368,7 @@ pub(crate) fn find_pairs(
     run(py, &Call { processes, progress }, bytes_of(&input), |workers| {
         match_dtype!(
             number dtype, T => neighbours::find::<T>(workers, &input.view, offset),
-            else unsupported("indices", dtype, INTEGERS)
+            else Err(unsupported("indices", dtype, INTEGERS))
         )
     })
     .map(Pairs)

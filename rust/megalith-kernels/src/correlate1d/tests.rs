@@ -116,7 +116,7 @@ impl Array {
 
     fn set(&mut self, values: &[f64]) {
         match_dtype!(real self.dtype, T => {
-            let values: Vec<T> = values.iter().map(|&v| T::from_f64(v)).collect();
+            let values: Vec<T> = values.iter().map(|&v| T::from_double(v)).collect();
             self.sink().scatter(0, &values);
         }, else unreachable!("a real type"));
     }
@@ -135,7 +135,7 @@ impl Array {
         match_dtype!(real self.dtype, T => {
             let mut values = vec![T::default(); self.source().len()];
             self.source().gather(0..values.len(), &mut values);
-            out.extend(values.into_iter().map(|v| bits(v.to_f64())));
+            out.extend(values.into_iter().map(|v| bits(v.to_double())));
         }, else unreachable!("a real type"));
         out
     }

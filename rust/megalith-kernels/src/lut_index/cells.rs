@@ -63,7 +63,7 @@ arithmetic! {
     Masks i32, |sum, weight, mask| sum.wrapping_add(weight & mask), i64::from;
     Narrow i32, |sum, weight, cell| sum.wrapping_add(weight.wrapping_mul(cell)), i64::from;
     Wide i64, |sum, weight, cell| sum.wrapping_add(weight.wrapping_mul(cell)), i64::from;
-    Doubles f64, |sum, weight, cell| sum + weight * cell, i64::from_f64;
+    Doubles f64, |sum, weight, cell| sum + weight * cell, i64::from_double;
 }
 
 /// `sums[p] = sum over the taps of weight * cells[p + offset]`; the length of `sums` is a multiple of [`WIDTH`].

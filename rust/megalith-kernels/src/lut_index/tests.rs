@@ -28,12 +28,12 @@ fn naive<T: Real>(values: &[T], shape: &[usize], kernel: &Kernel<'_>, exact: Opt
                 Weights::Float(weights) => weights[k],
             };
             if weight.abs() > f64::EPSILON {
-                double += weight * at.map_or(0.0, |at| values[at].to_f64());
+                double += weight * at.map_or(0.0, |at| values[at].to_double());
             }
             k += 1;
         });
         let is_exact = exact.is_some() && matches!(kernel.weights, Weights::Integer(_));
-        sums.push(if is_exact { integer } else { i64::from_f64(double) });
+        sums.push(if is_exact { integer } else { i64::from_double(double) });
     });
     sums
 }
