@@ -1,0 +1,272 @@
+//! Elements that are only read.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::layout::{Layout, c_strides};
+use crate::dtype::{Element, Pod};
+
+/// Elements that are only read.
+#[derive(Clone, Debug)]
+pub struct SourceView<'a> {
+    pub(super) ptr: *const u8,
+    pub(super) layout: Layout,
+    pub(super) itemsize: usize,
+    pub(super) swapped: bool,
+    pub(super) life: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: a view of plain bytes; `from_raw_parts` demands that they can be read from any thread for `'a`.
+#[allow(unsafe_code)]
+unsafe impl Send for SourceView<'_> {}
+// SAFETY: all methods taking `&self` only read.
+#[allow(unsafe_code)]
+unsafe impl Sync for SourceView<'_> {}
+
+impl<'a> SourceView<'a> {
+    /// A view of `shape` and byte `strides` on memory whose element (0, ..., 0) is at `ptr`.
+    ///
+    /// `swapped` says that the elements are in the byte order that is not this machine's.
+    ///
+    /// # Panics
+    /// If there is not one stride for each axis.
+    ///
+    /// # Safety
+    /// For each position inside of `shape` the `itemsize` bytes at `ptr + sum(position * strides)` can be read for
+    /// `'a`, and the addresses lie in one allocation.
+    #[allow(unsafe_code)]
+    #[must_use]
+    pub unsafe fn from_raw_parts(
+        ptr: *const u8,
+        shape: &[usize],
+        strides: &[isize],
+        itemsize: usize,
+        swapped: bool,
+    ) -> Self {
+        assert_eq!(shape.len(), strides.len(), "one stride per axis");
+        let layout = Layout { shape: shape.to_vec(), strides: strides.to_vec(), offset: 0 };
+        Self { ptr, layout, itemsize, swapped, life: PhantomData }
+    }
+
+    /// A C-contiguous view of a slice.
+    ///
+    /// # Panics
+    /// If the shape does not have as many elements as the slice.
+    #[must_use]
+    pub fn from_slice<T: Pod>(slice: &'a [T], shape: &[usize]) -> Self {
+        assert_eq!(shape.iter().product::<usize>(), slice.len(), "as many elements as the shape says");
+        let strides = c_strides(shape, size_of::<T>());
+        // SAFETY: C-contiguous strides of a shape with as many elements as the slice (asserted above) stay inside it.
+        #[allow(unsafe_code)]
+        unsafe {
+            Self::from_raw_parts(slice.as_ptr().cast(), shape, &strides, size_of::<T>(), false)
+        }
+    }
+
+    /// Lengths of the axes.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.layout.shape
+    }
+
+    /// Byte strides of the axes.
+    #[must_use]
+    pub fn strides(&self) -> &[isize] {
+        &self.layout.strides
+    }
+
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.layout.len()
+    }
+
+    /// Whether there are no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of an element.
+    #[must_use]
+    pub fn itemsize(&self) -> usize {
+        self.itemsize
+    }
+
+    /// The same elements with the axes in another order.
+    ///
+    /// # Panics
+    /// If `axes` is not a permutation.
+    #[must_use]
+    pub fn permute(mut self, axes: &[usize]) -> Self {
+        self.layout.permute(axes);
+        self
+    }
+
+    /// The elements with `range` of `axis`.
+    ///
+    /// # Panics
+    /// If the range leaves the axis.
+    #[must_use]
+    pub fn slice(mut self, axis: usize, range: Range<usize>) -> Self {
+        self.layout.slice(axis, range);
+        self
+    }
+
+    /// The same elements in the same C order with as few axes as possible.
+    #[must_use]
+    pub fn coalesce(mut self) -> Self {
+        self.layout.coalesce();
+        self
+    }
+
+    /// The elements as a slice in C order, where memory allows: contiguous, aligned, native byte order.
+    ///
+    /// # Panics
+    /// If `T` has not the item size of the view.
+    #[must_use]
+    pub fn as_slice<T: Pod>(&self) -> Option<&'a [T]> {
+        assert_eq!(size_of::<T>(), self.itemsize, "the type of the view");
+        let len = self.len();
+        if len == 0 {
+            return Some(&[]);
+        }
+        let start = self.ptr.wrapping_offset(self.layout.offset).cast::<T>();
+        if self.swapped || !start.is_aligned() || !self.layout.is_contiguous(self.itemsize) {
+            return None;
+        }
+        // SAFETY: `from_raw_parts` promised that each of the `len` elements can be read for `'a`; they follow each
+        // other without gaps and are aligned (both just checked); every pattern of bytes is a `T` (`Pod`). Writers in
+        // other threads: see the head of this file.
+        #[allow(unsafe_code)]
+        Some(unsafe { std::slice::from_raw_parts(start, len) })
+    }
+
+    /// The elements of the C-order `range`: the memory itself where it is a slice, otherwise gathered into `scratch`.
+    ///
+    /// # Panics
+    /// If the range leaves the view, or `T` has not the item size.
+    pub fn values<'s, T: Element>(&'s self, range: Range<usize>, scratch: &'s mut Vec<T>) -> &'s [T] {
+        if let Some(slice) = self.as_slice::<T>() {
+            return &slice[range];
+        }
+        scratch.resize(range.len(), T::default());
+        self.gather(range, scratch);
+        scratch
+    }
+
+    /// Copy the elements of the C-order `range` into `out`, in native byte order.
+    ///
+    /// # Panics
+    /// If `out` has another length than the range, the range leaves the view, or `T` another size than the items.
+    pub fn gather<T: Element>(&self, range: Range<usize>, out: &mut [T]) {
+        self.gather_raw(range, out);
+        if self.swapped {
+            for value in out {
+                *value = value.swap_bytes();
+            }
+        }
+    }
+
+    /// [`SourceView::gather`] without a look at the byte order, for items that are only moved.
+    ///
+    /// # Panics
+    /// As [`SourceView::gather`].
+    pub fn gather_raw<T: Pod>(&self, range: Range<usize>, out: &mut [T]) {
+        assert_eq!(size_of::<T>(), self.itemsize, "the type of the view");
+        assert_eq!(out.len(), range.len(), "a buffer of the length of the range");
+        let mut done = 0;
+        self.layout.for_each_run(range, |offset, run, stride| {
+            let start = self.ptr.wrapping_offset(offset);
+            let part = &mut out[done..done + run];
+            if stride == size_of::<T>() as isize {
+                // SAFETY: `run` elements inside of the view that follow each other (the stride is the item size);
+                // `part` is a buffer of `run` elements that nobody else has, so the two do not overlap.
+                #[allow(unsafe_code)]
+                unsafe {
+                    std::ptr::copy_nonoverlapping(start, part.as_mut_ptr().cast::<u8>(), std::mem::size_of_val(part));
+                }
+            } else {
+                for (k, slot) in part.iter_mut().enumerate() {
+                    // SAFETY: position `k` of a run inside of the view; unaligned reads are allowed for.
+                    #[allow(unsafe_code)]
+                    let value = unsafe { start.wrapping_offset(k as isize * stride).cast::<T>().read_unaligned() };
+                    *slot = value;
+                }
+            }
+            done += run;
+        });
+    }
+
+    /// Copy the items of the C-order `range` into `out` as bytes, whatever their size.
+    ///
+    /// # Panics
+    /// If `out` does not have the bytes of the range, or the range leaves the view.
+    pub fn gather_bytes(&self, range: Range<usize>, out: &mut [u8]) {
+        assert_eq!(out.len(), range.len() * self.itemsize, "a buffer of the bytes of the range");
+        // A length known at compile time is a move; any other is a call.
+        match self.itemsize {
+            1 => self.gather_items(range, out, 1),
+            2 => self.gather_items(range, out, 2),
+            4 => self.gather_items(range, out, 4),
+            8 => self.gather_items(range, out, 8),
+            16 => self.gather_items(range, out, 16),
+            itemsize => self.gather_items(range, out, itemsize),
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // So that each call above has its own constant length.
+    fn gather_items(&self, range: Range<usize>, out: &mut [u8], itemsize: usize) {
+        assert_eq!(itemsize, self.itemsize, "the items of the view");
+        let mut rest = out;
+        self.layout.for_each_run(range, |offset, run, stride| {
+            let (part, tail) = std::mem::take(&mut rest).split_at_mut(run * itemsize);
+            rest = tail;
+            let start = self.ptr.wrapping_offset(offset);
+            if stride == itemsize as isize {
+                // SAFETY: a run of items inside of the view that follow each other; `part` is as long, and a buffer
+                // that nobody else has.
+                #[allow(unsafe_code)]
+                unsafe {
+                    std::ptr::copy_nonoverlapping(start, part.as_mut_ptr(), part.len());
+                }
+                return;
+            }
+            for (k, slot) in part.chunks_exact_mut(itemsize.max(1)).enumerate() {
+                let item = start.wrapping_offset(k as isize * stride);
+                // SAFETY: item `k` of a run inside of the view; `slot` is one item long.
+                #[allow(unsafe_code)]
+                unsafe {
+                    std::ptr::copy_nonoverlapping(item, slot.as_mut_ptr(), itemsize);
+                }
+            }
+        });
+    }
+
+    /// All bytes as one slice, where memory allows: contiguous in C order, in whatever byte order the items are.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&'a [u8]> {
+        let len = self.len() * self.itemsize;
+        if len == 0 {
+            return Some(&[]);
+        }
+        if !self.layout.is_contiguous(self.itemsize) {
+            return None;
+        }
+        // SAFETY: `len` bytes without gaps, which `from_raw_parts` promised can be read for `'a`.
+        #[allow(unsafe_code)]
+        Some(unsafe { std::slice::from_raw_parts(self.ptr.wrapping_offset(self.layout.offset), len) })
+    }
+
+    /// The element at a C-order position, in native byte order.
+    ///
+    /// # Panics
+    /// If the position lies outside or `T` has not the item size.
+    #[must_use]
+    pub fn get<T: Element>(&self, position: usize) -> T {
+        let mut value = [T::default()];
+        self.gather(position..position + 1, &mut value);
+        value[0]
+    }
+}
