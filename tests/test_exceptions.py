@@ -111,13 +111,9 @@ def test_errors_carry_the_facts_as_attributes(call, fields):
     assert {name: getattr(caught.value, name) for name in fields} == fields
 
 
-def fail(_):
-    return megalith.apply_lut(np.array([9]), np.zeros(2))
-
-
 def test_an_error_in_a_worker_process_arrives_as_what_it_was():
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        error = pool.submit(fail, 0).exception()
+        error = pool.submit(megalith.apply_lut, np.array([9]), np.zeros(2)).exception()
     assert type(error) is exceptions.IndexRangeError
     assert (error.index, error.size) == (9, 2)
 
