@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megalith.exceptions import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from megalith.exceptions import ArgumentError, IndexRangeError, ShapeError
 
 if TYPE_CHECKING:
     from megalith._typing import Processes
@@ -40,14 +40,14 @@ def integer(name: str, value: Any) -> int:
 
     Raises
     ------
-    DTypeError
+    ArgumentError
         For anything else.
     """
     try:
         return operator.index(value)
     except TypeError:
         message = f"{name}: got {value!r} of type {type(value).__name__}, expected a whole number"
-        raise DTypeError(message, name=name, got=type(value).__name__, supported="int") from None
+        raise ArgumentError(message, name=name, got=value, expected="int") from None
 
 
 def thread_count(processes: Processes) -> int | None:
@@ -76,7 +76,12 @@ def axis_index(axis: Any, ndim: int) -> int:
     ShapeError
         If there is no such axis.
     """
-    number = integer("axis", axis)
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        raise ShapeError(
+            f"axis: got {axis!r}, expected a whole number", name="axis", got=axis, expected="int"
+        ) from None
     if not -ndim <= number < ndim:
         allowed = f"-{ndim} to {ndim - 1}" if ndim else "none, the array has no axes"
         message = f"axis: got {number} for an array of {ndim} dimensions, expected {allowed}"
@@ -126,6 +131,11 @@ def box(slicing: Any, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[
         If an entry is something else, or a step is zero.
     """
     entries = slicing if isinstance(slicing, tuple) else (slicing,)
+    if any(isinstance(entry, bool | np.bool_ | np.ndarray | list) for entry in entries):
+        message = (
+            f"slicing: got {slicing!r}, expected whole numbers, slices or an ellipsis; masks and lists are not taken"
+        )
+        raise ArgumentError(message, name="slicing", got=slicing, expected="int, slice or Ellipsis")
     if sum(entry is Ellipsis for entry in entries) > 1:
         raise ArgumentError(f"slicing: got {slicing!r}, expected at most one ellipsis", name="slicing", got=slicing)
     n_given = sum(entry is not Ellipsis for entry in entries)
@@ -147,7 +157,7 @@ def box(slicing: Any, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[
                 )
             for bound in (entry.start, entry.stop):
                 if bound is not None and not -n <= integer("slicing", bound) <= n:
-                    raise _outside(bound, n, axis)
+                    raise _outside(bound, n, axis, n)
             indices = range(n)[entry]
             if len(indices) == 0:
                 touched.append(slice(0, 0))
@@ -164,11 +174,11 @@ def box(slicing: Any, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[
                 message = f"slicing: got {entry!r}, expected whole numbers, slices or an ellipsis"
                 raise ArgumentError(message, name="slicing", got=entry, expected="int, slice or Ellipsis") from None
             if not -n <= index < n:
-                raise _outside(index, n, axis)
+                raise _outside(index, n, axis, n - 1)
             touched.append(slice(index % n, index % n + 1))
     return tuple(touched), tuple(result), tuple(steps)
 
 
-def _outside(index: int, n: int, axis: int) -> IndexRangeError:
-    message = f"slicing: {index} is outside of axis {axis} of length {n}; valid are -{n} to {n}"
+def _outside(index: int, n: int, axis: int, last: int) -> IndexRangeError:
+    message = f"slicing: {index} is outside of axis {axis} of length {n}; valid are -{n} to {last}"
     return IndexRangeError(message, index=index, size=n, position=(axis,))

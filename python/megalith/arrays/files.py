@@ -15,9 +15,10 @@ from megalith._progress import progress
 from megalith._threads import requested
 from megalith.arrays import npy
 from megalith.arrays.blocks import boxes
+from megalith.arrays.kernels.common import refuse_other_view
 from megalith.arrays.sink import Target, given_array, refuse_memory
-from megalith.arrays.source import Source, as_source, is_path
-from megalith.exceptions import ArgumentError, DTypeError, FormatError
+from megalith.arrays.source import Source, as_source, is_path, mapped_file, view_of
+from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
 
 if TYPE_CHECKING:
     from megalith._typing import AnyArray, Box, Order, Processes, SinkLike, SourceLike
@@ -105,17 +106,26 @@ def read(
     source = as_source(source, **kwargs)
     box, shape, steps = _checks.box(... if slicing is None else slicing, source.shape)
     if any(part != slice(None) for part in steps):
-        return _read_steps(source, sink, slicing, shape, threads)
+        return _read_steps(source, sink, slicing, shape)
     kept = _kept_axes(... if slicing is None else slicing, source.ndim)
     with Target(sink, shape, source.dtype, source.order or "C") as target:
         _castable(source.dtype, target.dtype)
+        refuse_other_view(source, target)
         with progress(verbose, "read", target.dtype.itemsize * int(np.prod(shape))) as bar:
-            if target.streams or source.chunks is not None:
+            if not _is_direct(source, target):
                 _copy_boxes(source, target, box, kept, threads, bar)
             else:
                 out = np.expand_dims(target.array, tuple(axis for axis in range(source.ndim) if axis not in kept))
                 source.reader().read(box, out, processes=threads, tick=bar.tick)
     return as_source(target.result)
+
+
+def _is_direct(source: Source, target: Target) -> bool:
+    """Whether the bytes of a file can go straight into the sink."""
+    if target.streams or source.dataset is not None or target.dtype != source.dtype:
+        return False
+    flags = target.array.flags
+    return bool(flags.f_contiguous if source.order == "F" else flags.c_contiguous)
 
 
 def _kept_axes(slicing: Any, ndim: int) -> list[int]:
@@ -128,22 +138,39 @@ def _kept_axes(slicing: Any, ndim: int) -> list[int]:
     return [axis for axis, entry in enumerate(entries) if isinstance(entry, slice)]
 
 
-def _castable(dtype: np.dtype[Any], sink: np.dtype[Any]) -> None:
+def _castable(dtype: np.dtype[Any], sink: np.dtype[Any], name: str = "sink") -> None:
     if not np.can_cast(dtype, sink, "safe"):
-        message = f"sink: dtype {sink} cannot hold every value of {dtype}"
-        raise DTypeError(message, name="sink", got=str(sink), supported=f"types {dtype} casts to safely")
+        message = f"{name}: a sink of dtype {sink} cannot hold every value of {dtype}; cast the source first"
+        raise DTypeError(message, name=name, got=str(dtype), supported=f"types that cast to {sink} safely")
 
 
-def _read_steps(source: Source, sink: SinkLike, slicing: Any, shape: tuple[int, ...], threads: int | None) -> Source:
-    """Read with steps: through a mapping, since the bytes wanted are not next to each other."""
+def _read_steps(source: Source, sink: SinkLike, slicing: Any, shape: tuple[int, ...]) -> Source:
+    """Read with steps: through a mapping of a file, since the bytes wanted are not next to each other."""
     with Target(sink, shape, source.dtype, source.order or "C") as target:
         _castable(source.dtype, target.dtype)
-        if source.chunks is not None or source.array is None:
-            values = source.reader().read(tuple(slice(0, n) for n in source.shape), processes=threads)[slicing]
-        else:
-            values = source.array[slicing]
-        target.store((), values) if target.streams else np.copyto(target.array, values)
+        refuse_other_view(source, target)
+        target.put(_stepped(source.dataset, slicing, source.shape) if source.dataset is not None else source[slicing])
     return as_source(target.result)
+
+
+def _stepped(dataset: Any, slicing: Any, shape: tuple[int, ...]) -> AnyArray:
+    """Read from a dataset, which knows no negative steps: forward, then turned around."""
+    entries = list(slicing) if isinstance(slicing, tuple) else [slicing]
+    at = next((i for i, entry in enumerate(entries) if entry is Ellipsis), len(entries))
+    entries[at : at + 1] = [slice(None)] * (len(shape) - len(entries) + (at < len(entries)))
+    turns = []
+    for axis, (entry, n) in enumerate(zip(entries, shape, strict=True)):
+        if not isinstance(entry, slice):
+            continue
+        indices = range(n)[entry]
+        if indices.step < 0:
+            indices = indices[::-1]
+            turns.append(slice(None, None, -1))
+        else:
+            turns.append(slice(None))
+        entries[axis] = slice(indices.start, indices.stop, indices.step) if len(indices) else slice(0, 0)
+    values: AnyArray = np.asarray(dataset[tuple(entries)])[tuple(turns)]
+    return values
 
 
 def _copy_boxes(source: Source, target: Target, box: Box, kept: list[int], threads: int | None, bar: Any) -> None:
@@ -233,20 +260,26 @@ def write(
         _checks.positive_int("blocks", blocks)
     threads = requested(processes, settings.default_processes)
     source = as_source(source)
+    if isinstance(sink, Source) and sink.dataset is not None:
+        sink = sink.dataset
     if is_instance(sink, "h5py", "Dataset"):
         return _write_dataset(sink, source, slicing, threads, verbose)
-    if not is_path(sink) and not (isinstance(sink, Source) and sink.location is not None):
-        return _write_array(sink, source, slicing)
+    described = sink if isinstance(sink, Source) and sink.is_file else None
+    if not is_path(sink) and described is None:
+        return _write_array(sink, source, slicing, threads)
+    if described is not None and described.offset and described.location and described.location.suffix != ".npy":
+        # A raw file with something before the array: that stays.
+        slicing = ... if slicing is None else slicing
     if slicing is not None:
         return _write_slice(sink, source, slicing, threads, verbose)
-    described = sink if isinstance(sink, Source) else None
-    path = Path(sink.location if isinstance(sink, Source) else sink)  # type: ignore[arg-type]
+    path = Path(sink if described is None else described.location or "")
     order: Order = source.order or "C"
     is_raw = path.suffix != ".npy"
     if is_raw and path.suffix not in RAW_SUFFIXES:
         message = f"sink: {path} ends in neither '.npy' nor one of {RAW_SUFFIXES[1:]}, which are written as raw files"
         raise FormatError(message, path=path, field="suffix", got=path.suffix)
-    if not overwrite and path.exists():
+    existed = path.exists()
+    if not overwrite and existed:
         _refuse_other(path, described, source, order, is_raw=is_raw)
     header = b"" if is_raw else npy.make_header(source.shape, source.dtype, order)
     draft = _core.Draft(os.fspath(path), len(header) + source.nbytes)
@@ -259,7 +292,7 @@ def write(
             for box in found:
                 values = reader.read(box, processes=threads)
                 _write_box(draft, len(header), source.shape, order, box, values, threads, bar)
-        draft.publish(replace=True)
+        draft.publish(replace=overwrite or existed)
     except BaseException:
         draft.discard()
         raise
@@ -306,39 +339,65 @@ def _write_slice(sink: Any, source: Source, slicing: Any, threads: int | None, v
     file = as_source(sink)
     box, shape, steps = _checks.box(slicing, file.shape)
     _checks.same_shape("source", source.shape, shape)
-    if not np.can_cast(source.dtype, file.dtype, "safe"):
-        message = f"source: dtype {source.dtype} cannot be cast safely to {file.dtype} of {file.location}"
-        raise DTypeError(message, name="source", got=str(source.dtype), supported=f"types that cast to {file.dtype}")
-    kept = _kept_axes(slicing, file.ndim)
+    _castable(source.dtype, file.dtype, "source")
+    _refuse_same_file(file, source)
     order: Order = file.order or "C"
-    target = _core.File(os.fspath(file.location), writable=True)  # type: ignore[arg-type]
-    extent = tuple(part.stop - part.start for part in box)
-    values = source.array.astype(file.dtype, copy=False)
-    with progress(verbose, "write", values.nbytes) as bar:
+    with progress(verbose, "write", source.size * file.dtype.itemsize) as bar:
         if any(part != slice(None) for part in steps):
-            mapped = np.memmap(file.location, file.dtype, "r+", file.offset, file.shape, order)  # type: ignore[call-overload]
-            mapped[slicing] = values
+            mapped = np.memmap(file.location or "", file.dtype, "r+", file.offset, file.shape, order)
+            mapped[slicing] = source.array
             mapped.flush()
-        else:
-            full = np.expand_dims(values, tuple(axis for axis in range(file.ndim) if axis not in kept))
-            assert full.shape == extent
-            _write_box(target, file.offset, file.shape, order, box, full, threads, bar)
+            return file
+        target = _core.File(os.fspath(file.location or ""), writable=True)
+        kept = _kept_axes(slicing, file.ndim)
+        gone = tuple(axis for axis in range(file.ndim) if axis not in kept)
+        reader = source.reader()
+        windows = boxes(source.shape, file.dtype.itemsize, order)
+        bar.split(len(windows))
+        place = list(box)
+        for window in windows:
+            for axis, part in zip(kept, window, strict=True):
+                place[axis] = slice(box[axis].start + part.start, box[axis].start + part.stop)
+            values = reader.read(window, processes=threads).astype(file.dtype, copy=False)
+            _write_box(target, file.offset, file.shape, order, tuple(place), np.expand_dims(values, gone), threads, bar)
     return file
 
 
-def _write_array(sink: Any, source: Source, slicing: Any) -> Source:
+def _refuse_same_file(file: Source, source: Source) -> None:
+    """Check that a source is not the file that is written into, of which it would see half the change."""
+    name = source.location if source.is_file else mapped_file(source.array) if source.dataset is None else None
+    if name is not None and file.is_in(name):
+        message = f"source: it is in {file.location}, which is written into; give a copy"
+        raise LayoutError(message, name="source", reason="shares memory with sink")
+
+
+def _write_array(sink: Any, source: Source, slicing: Any, threads: int | None) -> Source:
     array = given_array(sink)
     place = array if slicing is None else array[slicing]
     _checks.same_shape("source", source.shape, place.shape)
     _castable(source.dtype, array.dtype)
-    np.copyto(place, source.array)
+    with Target(place, source.shape, array.dtype, "C") as target:
+        refuse_other_view(source, target)
+        if not source.streams:
+            np.copyto(place, source.array)
+        else:
+            reader = source.reader()
+            for box in boxes(source.shape, source.dtype.itemsize, source.order or "C", chunks=source.chunks):
+                reader.read(box, view_of(place, box), processes=threads)
     return sink if isinstance(sink, Source) else as_source(array)
 
 
 def _write_dataset(sink: Any, source: Source, slicing: Any, threads: int | None, verbose: bool) -> Source:
     box, shape, steps = _checks.box(... if slicing is None else slicing, tuple(sink.shape))
     _checks.same_shape("source", source.shape, shape)
+    _castable(source.dtype, sink.dtype, "source")
+    if source.is_dataset(sink):
+        message = "source: it is the dataset that is written into; give a copy"
+        raise LayoutError(message, name="source", reason="shares memory with sink")
     if any(part != slice(None) for part in steps):
+        if any(part.step is not None and part.step < 0 for part in steps):
+            message = "slicing: HDF5 writes with positive steps only; turn the source around"
+            raise ArgumentError(message, name="slicing", got=slicing, expected="positive steps")
         sink[slicing] = source.array
         return as_source(sink)
     kept = _kept_axes(... if slicing is None else slicing, len(sink.shape))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megalith._checks import same_shape
+from megalith._optional import is_instance
 from megalith.arrays import npy
 from megalith.arrays.blocks import block_count, thread_count
 from megalith.arrays.sink import Target, given_array, refuse_memory
@@ -261,7 +262,7 @@ def initialize_sink(
     location : path, optional
         The ``.npy`` file of a new sink. It is visible at once, filled with zeros: the caller writes into it.
     mode : {'r+', 'w+'}, optional
-        'w+' makes the file anew even if one of the same shape, type and order exists, which is otherwise used.
+        'w+' makes the file anew even if it exists. Otherwise an existing file is used, and must be what is asked for.
     source : array-like, optional
         What to take shape, type and order from.
     return_buffer, as_1d, return_shape, return_strides : bool
@@ -326,6 +327,9 @@ def initialize_sink(
 
 
 def _existing(sink: Any, shape: tuple[int, ...] | None, dtype: np.dtype[Any] | None) -> Source:
+    if is_instance(sink.dataset if isinstance(sink, Source) else sink, "h5py", "Dataset"):
+        message = "sink: a dataset has no buffer to write to; give it to the function itself, or an array"
+        raise DTypeError(message, name="sink", got="Dataset", supported="ndarray, Source or path")
     array = given_array(sink)
     if shape is not None:
         same_shape("sink", array.shape, tuple(shape))
@@ -341,9 +345,12 @@ def _make(path: Path | None, shape: tuple[int, ...], dtype: np.dtype[Any], order
         contiguous = order if len(shape) > 1 else "C"
         if (header.shape, header.dtype, header.order) == (shape, dtype, contiguous) and 0 not in shape:
             return as_source(np.load(path, mmap_mode="r+"))
-        if mode == "r+":
-            same_shape("sink", header.shape, shape)
-            message = f"sink: {path} has dtype {header.dtype} and order {header.order}, expected {dtype} and {order}"
+        same_shape("sink", header.shape, shape)
+        if (header.dtype, header.order) != (dtype, contiguous):
+            message = (
+                f"sink: {path} has dtype {header.dtype} and order {header.order}, expected {dtype} and {contiguous}; "
+                "give mode='w+' to replace it"
+            )
             raise DTypeError(message, name="sink", got=str(header.dtype), supported=str(dtype))
     with Target(path, shape, dtype, order) as target:
         pass

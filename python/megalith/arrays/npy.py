@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from megalith._typing import Order
+
+
+# Longer headers are refused unread: they are parsed as Python literals, and nobody has so many fields.
+HEADER_BYTES = 1 << 20
+
+
+# What NumPy's parser of headers may raise on damaged ones.
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    KeyError,
+    AttributeError,
+    EOFError,
+    RecursionError,
+    tokenize.TokenError,
+)
 
 
 class Header(NamedTuple):
@@ -54,15 +72,15 @@ def read_header(path: Path) -> Header:
         try:
             version = npy_format.read_magic(file)
             if version == (1, 0):
-                shape, fortran, dtype = npy_format.read_array_header_1_0(file)
+                shape, fortran, dtype = npy_format.read_array_header_1_0(file, HEADER_BYTES)
             elif version == (2, 0):
-                shape, fortran, dtype = npy_format.read_array_header_2_0(file)
+                shape, fortran, dtype = npy_format.read_array_header_2_0(file, HEADER_BYTES)
             elif version == (3, 0):
                 return _read_mapped(path)
             else:
                 message = f"{path}: .npy version {version[0]}.{version[1]} is not known; versions 1.0 to 3.0 are"
                 raise FormatError(message, path=path, field="version", got=version)
-        except (ValueError, TypeError, SyntaxError, KeyError, AttributeError, EOFError, UnicodeError) as error:
+        except _DAMAGED as error:
             if isinstance(error, FormatError):
                 raise
             message = f"{path}: not a valid .npy file: {error}; for a raw file give its dtype"
@@ -115,6 +133,9 @@ def make_header(shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> b
     DTypeError
         If the names of the fields cannot be written in the header.
     """
+    if dtype.hasobject:
+        message = "sink: dtype object is stored as a pickle, which is never written"
+        raise DTypeError(message, name="sink", got="object", supported="types without Python objects")
     fields = {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": order == "F", "shape": shape}
     buffer = io.BytesIO()
     try:

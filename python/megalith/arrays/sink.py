@@ -13,7 +13,7 @@ from megalith import _core
 from megalith._checks import same_shape
 from megalith._optional import is_instance
 from megalith.arrays import npy
-from megalith.arrays.source import Source, is_path, is_same_file, mapped_file
+from megalith.arrays.source import Source, is_path, is_same_file, mapped_file, view_of
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Target:
         self._array: AnyArray | None = None
         self._result: Any = None
         self._is_fresh = sink is None or is_path(sink)
+        if isinstance(sink, Source) and sink.dataset is not None:
+            sink = sink.dataset
         if sink is None:
             self._array = np.empty(shape, dtype, order=order)
         elif is_path(sink):
@@ -112,8 +114,15 @@ class Target:
     def view(self, box: Box) -> AnyArray:
         """Return an array to write the box to; `store` brings it to where it belongs."""
         if self._array is not None:
-            return self._array[box]
+            return view_of(self._array, box)
         return np.empty(tuple(part.stop - part.start for part in box), self.dtype)
+
+    def put(self, values: AnyArray) -> None:
+        """Bring a whole result to where it belongs."""
+        if self._array is None:
+            self._dataset[...] = values
+        else:
+            self._array[...] = values
 
     def store(self, box: Box, values: AnyArray) -> None:
         """Bring the values of a box to where they belong, if they are not there."""
@@ -136,10 +145,10 @@ class Target:
         mapped = mapped_file(self._array)
         if mapped is None:
             return False
-        if source.streams:
-            return source.is_file(mapped)
-        if np.may_share_memory(source.array, self._array):
+        if source.shares_memory(self._array):
             return False  # One mapping: the core can tell.
+        if source.streams:
+            return source.is_in(mapped)
         other = mapped_file(source.array)
         return other is not None and is_same_file(mapped, other)
 
@@ -165,8 +174,18 @@ class Target:
         assert self._path is not None
         draft.publish(replace=True)
         if isinstance(self._result, np.memmap):
-            self._result = None
-            self._result = np.load(self._path, mmap_mode="r+")
+            # The mapping is of the file that has the name now; opening it by name could find another.
+            self._result.filename = os.fspath(self._path.absolute())
+
+
+def sink_dtype(sink: Any) -> np.dtype[Any]:
+    """Return the dtype of a sink the caller gave, which is no path."""
+    dataset = sink.dataset if isinstance(sink, Source) else sink
+    if is_instance(dataset, "h5py", "Dataset"):
+        found: np.dtype[Any] = dataset.dtype
+        return found
+    dtype: np.dtype[Any] = given_array(sink).dtype
+    return dtype
 
 
 def given_array(sink: Any) -> AnyArray:
@@ -182,13 +201,11 @@ def given_array(sink: Any) -> AnyArray:
     if isinstance(sink, Source):
         sink = sink.array
     if not isinstance(sink, np.ndarray):
-        if not hasattr(sink, "__array__") and not hasattr(sink, "__array_interface__"):
-            try:
-                sink = memoryview(sink)
-            except TypeError:
-                message = f"sink: got {type(sink).__name__}, expected an ndarray, a Source, a path or a dataset"
-                raise DTypeError(message, name="sink", got=type(sink).__name__, supported="ndarray") from None
-        sink = np.asarray(sink)
+        try:
+            sink = np.asarray(memoryview(sink))
+        except TypeError:
+            message = f"sink: got {type(sink).__name__}, expected an ndarray, a Source, a path or a dataset"
+            raise DTypeError(message, name="sink", got=type(sink).__name__, supported="ndarray") from None
     if sink.dtype.hasobject:
         message = "sink: dtype object holds Python objects; supported are numbers, truth values, dates and records"
         raise DTypeError(message, name="sink", got="object", supported="types without Python objects")

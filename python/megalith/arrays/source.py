@@ -12,7 +12,7 @@ import numpy as np
 from megalith import _checks, _core
 from megalith._optional import is_instance
 from megalith.arrays import npy
-from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError, TruncatedFileError
+from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError, ShapeError, TruncatedFileError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,6 +78,7 @@ class Source:
         self.memory = memory
         self._array = array
         self._dataset = dataset
+        self.is_file = array is None and dataset is None
 
     @property
     def ndim(self) -> int:
@@ -115,14 +116,19 @@ class Source:
 
     @property
     def array(self) -> AnyArray:
-        """The elements as an ndarray: itself, a memory map of the file, or the dataset read into memory."""
-        if self._array is None:
-            self._array = self._load()
-        return self._array
-
-    def _load(self) -> AnyArray:
+        """The elements as an ndarray: itself, a memory map of the file, or the dataset read into memory (each time)."""
         if self._dataset is not None:
             return np.asarray(self._dataset[()])
+        if self._array is None:
+            self._array = self._map()
+        return self._array
+
+    @property
+    def dataset(self) -> Any:
+        """The dataset the elements are in, or None."""
+        return self._dataset
+
+    def _map(self) -> AnyArray:
         if self.size == 0:
             return np.empty(self.shape, self.dtype, order=self.order or "C")
         return np.memmap(self._file, self.dtype, "r", self.offset, self.shape, self.order or "C")
@@ -135,12 +141,13 @@ class Source:
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def __getitem__(self, key: Any) -> Any:
-        if self._array is None and self._dataset is not None:
-            return self._dataset[key]
-        return self.array[key]
+        return self.array[key] if self._dataset is None else self._dataset[key]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.array[key] = value
+        if self._dataset is not None:
+            self._dataset[key] = value
+        else:
+            self.array[key] = value
 
     def __len__(self) -> int:
         if not self.shape:
@@ -162,7 +169,7 @@ class Source:
     @property
     def streams(self) -> bool:
         """Whether kernels read it in windows: files, datasets, and mappings of large files."""
-        if self._array is None:
+        if self.is_file or self._dataset is not None:
             return True
         return self.nbytes > MAPPED_BYTES and self.location is not None and self.order is not None
 
@@ -175,9 +182,13 @@ class Source:
         """Whether the elements are those of a dataset."""
         return self._dataset is not None and bool(self._dataset == dataset)
 
-    def is_file(self, path: Path) -> bool:
+    def is_in(self, path: Path) -> bool:
         """Whether the elements are in a file."""
         return self.location is not None and is_same_file(self.location, path)
+
+    def shares_memory(self, array: AnyArray) -> bool:
+        """Whether the elements are in memory, some of it an array's."""
+        return not self.is_file and self._dataset is None and np.may_share_memory(self.array, array)
 
     def reader(self) -> Reader:
         """Open the source for reading boxes."""
@@ -224,7 +235,7 @@ class Reader:
         """
         source = self._source
         if self._file is None and source._dataset is None:
-            values = source.array[(*box, ...)]  # The ellipsis keeps an array without axes an array.
+            values = view_of(source.array, box)
             if out is None:
                 return values
             out[...] = values
@@ -304,16 +315,26 @@ def as_source(
     >>> as_source([1, 2, 3]).shape
     (3,)
     """
+    described_by_caller = dtype is not None or shape is not None or offset != 0 or order != "C"
+    if described_by_caller and (not is_path(source) or Path(source).suffix == ".npy"):
+        message = "source: dtype, shape, offset and order describe raw files; arrays and .npy files describe themselves"
+        raise ArgumentError(message, name="source", got=type(source).__name__, expected="the path of a raw file")
+    if described_by_caller and dtype is None:
+        message = "source: shape, offset and order describe a raw file only together with its dtype"
+        raise ArgumentError(message, name="dtype", got=None, expected="the dtype of the raw file")
     if isinstance(source, Source):
         return source
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
+        path = Path(source).absolute()
         described = _npy_file(path) if dtype is None else _raw_file(path, np.dtype(dtype), shape, offset, order)
     elif isinstance(source, np.ndarray) and type(source) is not np.memmap:
         described = _memory(source)
     elif isinstance(source, np.memmap):
         described = _mapping(source)
     elif is_instance(source, "h5py", "Dataset"):
+        if source.shape is None:
+            message = f"source: dataset {source.name!r} is empty and has no shape"
+            raise ShapeError(message, name="source", got=None, expected="a dataset with a shape")
         described = Source(tuple(source.shape), source.dtype, "C", dataset=source)
     else:
         described = _memory(np.asarray(source))
@@ -405,6 +426,13 @@ def _raw_file(path: Path, dtype: np.dtype[Any], shape: Any, offset: int, order: 
         message = f"{path}: {shape} of {dtype.name} are {wanted} bytes, the file has {available} from offset {offset}"
         raise TruncatedFileError(message, path=path, offset=offset, wanted=wanted, done=available, field="size")
     return Source(shape, dtype, order, location=path, offset=offset)
+
+
+def view_of(array: AnyArray, box: Box) -> AnyArray:
+    """Return the view of a box; of an array without axes an array, not its element."""
+    key: Any = (*box, ...)
+    view: AnyArray = array[key]
+    return view
 
 
 def mapped_file(array: Any) -> Path | None:

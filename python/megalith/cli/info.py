@@ -36,7 +36,8 @@ def info() -> str:
 
 def _thread_rule() -> str:
     for name in ("MEGALITH_NUM_THREADS", "OMP_NUM_THREADS"):
-        if os.environ.get(name):
+        value = os.environ.get(name, "").split(",")[0].strip()
+        if value.isdecimal() and int(value) > 0:
             return f"{name}={os.environ[name]}"
     return f"{os.cpu_count()} processors, what affinity and quota leave"
 

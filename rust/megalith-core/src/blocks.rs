@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::error::{Error, Result};
+
 /// Elements of a block of work: 64 Ki, so that a block of any type fits the second-level cache.
 pub const BLOCK: usize = 1 << 16;
 
@@ -15,13 +17,16 @@ pub fn ranges(len: usize, step: usize) -> impl ExactSizeIterator<Item = Range<us
     (0..len.div_ceil(step)).map(move |i| i * step..((i + 1) * step).min(len))
 }
 
-/// The start of block `i` of `blocks` even blocks of `size` elements: `i * size // blocks`.
+/// `n` zeros, or an error where the system has no memory for them: `vec!` would end the process.
 ///
-/// Even to within one element, in integers, so that no rounding moves a boundary at large sizes.
-#[must_use]
-#[inline]
-pub fn boundary(i: usize, size: usize, blocks: usize) -> usize {
-    ((i as u128 * size as u128) / blocks.max(1) as u128) as usize
+/// # Errors
+/// [`Error::Memory`].
+pub fn zeros<T: Copy + Default>(n: usize) -> Result<Vec<T>> {
+    // Asked for and given back first: `vec!` knows how to get zeros that are not touched, but not how to be refused.
+    let mut probe = Vec::<T>::new();
+    probe.try_reserve_exact(n).map_err(|_| Error::Memory { wanted: n.saturating_mul(size_of::<T>()) })?;
+    drop(probe);
+    Ok(vec![T::default(); n])
 }
 
 /// The coordinates of a C-order position.
@@ -63,15 +68,8 @@ mod tests {
     }
 
     #[test]
-    fn boundaries_are_even_to_within_one_element() {
-        let (size, blocks) = (1_000_003, 7);
-        let starts: Vec<usize> = (0..=blocks).map(|i| boundary(i, size, blocks)).collect();
-        assert_eq!((starts[0], starts[blocks]), (0, size));
-        assert!(starts.windows(2).all(|w| (w[1] - w[0]).abs_diff(size / blocks) <= 1));
-    }
-
-    #[test]
-    fn boundaries_do_not_overflow_at_the_largest_size() {
-        assert_eq!(boundary(3, usize::MAX, 3), usize::MAX);
+    fn memory_that_is_not_there_is_an_error() {
+        assert_eq!(zeros::<u16>(3).unwrap(), [0; 3]);
+        assert!(matches!(zeros::<u64>(usize::MAX / 8), Err(Error::Memory { .. })));
     }
 }

@@ -1,7 +1,7 @@
 //! A request to stop, and how far the work has come.
 //!
-//! Kernels look at [`Cancel`] once a block, never in an inner loop: one relaxed load per 64 Ki elements costs nothing,
-//! and a block takes well under a millisecond, so an interrupt is answered at once.
+//! Kernels look at [`Cancel`] once a block, never in an inner loop: one relaxed load per block costs nothing. Work whose
+//! blocks can take long (long kernels, many partners) looks at it on the way, by `Workers::check`.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

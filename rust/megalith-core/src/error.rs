@@ -51,8 +51,8 @@ pub enum Error {
 
     /// A value used as an index that lies outside its table.
     #[error(
-        "index {index} at position {position:?} is outside the table of {size} entries; \
-         valid are 0 to {size} - 1, or choose mode='clip' or mode='wrap'"
+        "index {index} at position {position:?} is outside of the table of {size} entries; indices count from 0, and \
+         negative ones have no entry: give a longer table, or map them first (mode='clip' or 'wrap' of apply_lut)"
     )]
     IndexRange {
         /// The value.
@@ -61,6 +61,13 @@ pub enum Error {
         size: usize,
         /// Where the value stands.
         position: Vec<usize>,
+    },
+
+    /// Memory that the system did not give.
+    #[error("{wanted} bytes of memory are not to be had; give fewer threads or smaller parts")]
+    Memory {
+        /// Bytes asked for.
+        wanted: usize,
     },
 
     /// A read that gave fewer bytes than the file promised.

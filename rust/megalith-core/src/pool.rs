@@ -2,7 +2,10 @@
 //!
 //! Rayon's global pool must not be touched: a child forked after its first use inherits a pool without threads and
 //! waits for it for ever. Here a pool belongs to a process id. A child finds a set of pools that is not its own, makes
-//! a new one, and *leaks* the inherited one: dropping it would wait for threads that do not exist.
+//! a new one, and *leaks* the inherited one, whose mutexes may have been held when the process was copied.
+//!
+//! No two callers share a pool: each takes one out and puts it back. A caller never waits for the work of another, and
+//! cannot be made to run it.
 //!
 //! Work is given to [`Workers::for_each`] as a list of items whose cut does not depend on the number of threads, so
 //! that results never do. Each item is one block: the cancel flag is looked at before it, progress is counted after it.
@@ -11,7 +14,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rayon::ThreadPool;
@@ -22,14 +25,14 @@ use crate::error::{Error, Result};
 /// How often the thread that waits looks up: Python's signals are polled then.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Pools of different sizes kept at once; more are made and dropped as needed.
+/// Idle pools kept for the next caller.
 const KEPT_POOLS: usize = 4;
 
 /// The pools of one process.
 struct Pools {
     pid: u32,
-    /// Most recently used last. Never locked while a fork could happen unseen: a child makes its own `Pools`.
-    pools: Mutex<Vec<(usize, Arc<ThreadPool>)>>,
+    /// Pools nobody works in, most recently used last. A fork may find the mutex held; the child never touches it.
+    idle: Mutex<Vec<(usize, ThreadPool)>>,
 }
 
 /// The pools of the process that last asked; never freed.
@@ -48,26 +51,36 @@ impl Pools {
             {
                 return pools;
             }
-            let fresh = Box::into_raw(Box::new(Self { pid, pools: Mutex::default() }));
+            let fresh = Box::into_raw(Box::new(Self { pid, idle: Mutex::default() }));
             // A thread that comes second leaks a few bytes, once in the life of a process.
             let _ = POOLS.compare_exchange(found, fresh, Ordering::AcqRel, Ordering::Acquire);
         }
     }
 
-    /// A pool of exactly `threads` threads, or None where the system gives no more threads.
-    fn pool(&self, threads: usize) -> Option<Arc<ThreadPool>> {
-        let mut pools = lock(&self.pools);
-        let pool = if let Some(i) = pools.iter().position(|(n, _)| *n == threads) {
-            pools.remove(i).1
-        } else {
+    /// Take out a pool of `threads` threads, of fewer where the system gives no more, or None where it gives none.
+    fn take(&self, mut threads: usize) -> Option<(usize, ThreadPool)> {
+        while threads > 0 {
+            let mut idle = lock(&self.idle);
+            if let Some(i) = idle.iter().position(|(n, _)| *n == threads) {
+                return Some(idle.remove(i));
+            }
+            drop(idle);
             let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            Arc::new(builder.thread_name(|i| format!("megalith-{i}")).build().ok()?)
-        };
-        if pools.len() == KEPT_POOLS {
-            pools.remove(0);
+            if let Ok(pool) = builder.thread_name(|i| format!("megalith-{i}")).build() {
+                return Some((threads, pool));
+            }
+            threads /= 2;
         }
-        pools.push((threads, Arc::clone(&pool)));
-        Some(pool)
+        None
+    }
+
+    /// Put a pool back.
+    fn put_back(&self, threads: usize, pool: ThreadPool) {
+        let mut idle = lock(&self.idle);
+        if idle.len() == KEPT_POOLS {
+            idle.remove(0);
+        }
+        idle.push((threads, pool));
     }
 }
 
@@ -80,10 +93,12 @@ pub struct Workers<'a> {
 }
 
 impl Workers<'_> {
-    /// Upper bound on the threads that work at once.
-    #[must_use]
-    pub fn threads(&self) -> usize {
-        self.threads
+    /// `Err(Cancelled)` once the work is to stop; for items that take long.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn check(&self) -> Result<()> {
+        self.cancel.check()
     }
 
     /// `f` for each item, on all threads, in no particular order; the first error ends the work.
@@ -128,7 +143,7 @@ impl Workers<'_> {
                 if taken.is_empty() {
                     return;
                 }
-                if let Err(error) = taken.into_iter().try_for_each(|item| step(&mut scratch, item)) {
+                if let Err(error) = caught(|| taken.into_iter().try_for_each(|item| step(&mut scratch, item))) {
                     // The first error is the one that is told.
                     let _ = failed.set(error);
                 }
@@ -189,14 +204,15 @@ pub fn execute<R: Send>(
     mut tick: impl FnMut(f64) -> bool,
     f: impl FnOnce(&Workers<'_>) -> Result<R> + Send,
 ) -> Result<R> {
-    let Some(pool) = Pools::current().pool(threads) else {
+    let pools = Pools::current();
+    let Some((threads, pool)) = pools.take(threads) else {
         // No threads to be had (a limit on processes): slower, but right, and not interruptible.
         return execute_here(f);
     };
     let (cancel, progress) = (Cancel::default(), Progress::default());
     let workers = Workers { threads, cancel: &cancel, progress: &progress };
     let (sender, receiver) = sync_channel(1);
-    pool.in_place_scope(|scope| {
+    let result = pool.in_place_scope(|scope| {
         scope.spawn(|_| {
             // The receiver lives until it has an answer.
             let _ = sender.send(caught(|| f(&workers)));
@@ -214,7 +230,9 @@ pub fn execute<R: Send>(
                 }
             }
         }
-    })
+    });
+    pools.put_back(threads, pool);
+    result
 }
 
 /// What a mutex guards, also after a panic: all that is guarded here is whole at each moment.

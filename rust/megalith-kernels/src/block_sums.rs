@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use megalith_core::blocks::BLOCK;
+use megalith_core::blocks::{BLOCK, zeros};
 use megalith_core::dtype::Real;
 use megalith_core::{Bool8, Element, Error, Result, SourceView, Workers, c64, c128, f16};
 
@@ -163,7 +163,8 @@ fn reduce<T: Element, A: Element>(
     let len = source.len();
     if boundaries.len() != sink.len() + 1 || !boundaries.is_sorted() || boundaries.last().is_none_or(|&last| last > len)
     {
-        let (got, expected) = (format!("{boundaries:?}"), format!("{} rising positions up to {len}", sink.len() + 1));
+        let got = format!("{} positions, the last {:?}", boundaries.len(), boundaries.last());
+        let expected = format!("{} rising positions up to {len}", sink.len() + 1);
         return Err(Error::Shape { name: "boundaries", got, expected });
     }
     let mut pieces = Vec::new();
@@ -173,7 +174,7 @@ fn reduce<T: Element, A: Element>(
         ends.push(pieces.len());
     }
     let view = source.clone().coalesce();
-    let mut partials = vec![A::default(); pieces.len()];
+    let mut partials = zeros::<A>(pieces.len())?;
     let items: Vec<(Range<usize>, &mut A)> = pieces.into_iter().zip(&mut partials).collect();
     workers.for_each_with(items, Vec::new, |scratch, (range, partial)| {
         *partial = piece(view.values(range, scratch));

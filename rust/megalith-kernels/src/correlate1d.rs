@@ -144,8 +144,7 @@ pub fn correlate1d(
                 Some(scratch) => scratch,
                 None => scratch.insert(make()?),
             };
-            plan.run(item, scratch);
-            Ok(())
+            plan.run(workers, item, scratch)
         },
     )
 }
@@ -233,7 +232,11 @@ impl Plan {
         axes.insert(if by_lines { axes.len() } else { 0 }, axis);
 
         let grain = (WORK / (kernel.len() + 28)).max(1 << 12);
-        let strip = if by_lines { 1 } else { (WINDOW / 2 / kernel.len()).clamp(1, STRIP) };
+        let mut strip = if by_lines { 1 } else { (WINDOW / 2 / kernel.len()).clamp(1, STRIP) };
+        if in_place && !by_lines {
+            // Whole lines are one item, so that few long lines still make work for all threads.
+            strip = strip.min((lanes / 64).next_multiple_of(WIDTH).max(WIDTH));
+        }
         let item_rows = if in_place { n } else { n.min((grain / strip.min(lanes)).max(MIN_ROWS)) };
         let item_lanes = (grain / item_rows).max(strip);
         Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip }
@@ -258,27 +261,35 @@ impl Plan {
         items
     }
 
-    fn run(&self, item: Part<'_, '_>, scratch: &mut Scratch) {
+    fn run(&self, workers: &Workers<'_>, item: Part<'_, '_>, scratch: &mut Scratch) -> Result<()> {
         if self.by_lines {
             let Part { source, mut sink, first } = item;
             let rows = sink.shape()[self.axes.len() - 1];
             for line in 0..sink.len() / rows {
                 let place = Place { source_base: line * self.n, sink_base: line * rows, lanes: 1, first, rows };
-                self.sweep(source.as_ref(), &mut sink, &place, scratch);
+                self.sweep(workers, source.as_ref(), &mut sink, &place, scratch)?;
             }
-            return;
+            return Ok(());
         }
         let mut strips = Vec::new();
         cut(item, 1, self.axes.len(), self.strip, &mut strips);
         for Part { source, mut sink, first } in strips {
             let rows = sink.shape()[0];
             let place = Place { source_base: 0, sink_base: 0, lanes: sink.len() / rows, first, rows };
-            self.sweep(source.map(SourceView::coalesce).as_ref(), &mut sink, &place, scratch);
+            self.sweep(workers, source.map(SourceView::coalesce).as_ref(), &mut sink, &place, scratch)?;
         }
+        Ok(())
     }
 
     /// Compute the rows of a strip, sliding a window along the axis.
-    fn sweep(&self, source: Option<&SourceView<'_>>, sink: &mut SinkView<'_>, place: &Place, scratch: &mut Scratch) {
+    fn sweep(
+        &self,
+        workers: &Workers<'_>,
+        source: Option<&SourceView<'_>>,
+        sink: &mut SinkView<'_>,
+        place: &Place,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         let &Place { source_base, sink_base, lanes, first, rows } = place;
         let (before, after) = self.taps.reach();
         let halo = before + after;
@@ -308,6 +319,7 @@ impl Plan {
         // The window holds the rows from `a - before` up to `known`.
         let (mut a, mut known) = (first, first);
         while a < end {
+            workers.check()?;
             let b = (a + chunk).min(end);
             let slot = |row: usize| (row + before - a) * lanes;
             if known < end {
@@ -329,6 +341,7 @@ impl Plan {
             window.copy_within((b - a) * lanes..(b - a + halo) * lanes, 0);
             a = b;
         }
+        Ok(())
     }
 }
 

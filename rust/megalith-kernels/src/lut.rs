@@ -147,6 +147,8 @@ fn run<S: Integer, B: Default>(
     tile: impl Fn(&mut (Vec<S>, B), Option<&SourceView<'_>>, &mut SinkView<'_>) -> Result<(), S> + Sync,
 ) -> Result<()> {
     let bad = OnceLock::new();
+    // Large items in smaller tiles, so that the scratch of a thread stays below a MiB.
+    let block = (BLOCK * 16 / sink.itemsize().max(16)).max(1);
     let source = match input {
         Input::Array(source) => Some(source),
         Input::Sink => {
@@ -158,7 +160,7 @@ fn run<S: Integer, B: Default>(
         }
     };
     let result = workers.for_each_with(
-        tiles(source.clone(), sink, BLOCK),
+        tiles(source.clone(), sink, block),
         || (Vec::new(), B::default()),
         |scratch, Tile { source, mut sink }| {
             tile(scratch, source.as_ref(), &mut sink).map_err(|value| {

@@ -33,6 +33,7 @@ mod tests;
 
 use std::sync::{Mutex, PoisonError};
 
+use megalith_core::blocks::zeros;
 use megalith_core::dtype::Pod;
 use megalith_core::{Bool8, DType, Error, Result, SinkView, SourceView, Workers, match_dtype};
 
@@ -205,7 +206,7 @@ impl<L: Pod> Work<'_, '_, '_, L> {
         let Self { workers, source, sink, grid, lut } = self;
         let taps: Vec<(usize, A::Cell)> = taps.into_iter().map(|(k, w)| (grid.offset(k), w)).collect();
         let make = || {
-            let cells = vec![A::Cell::default(); grid.cells() + WIDTH];
+            let cells = zeros(grid.cells() + WIDTH)?;
             Ok(Scratch { load: load()?, cells, sums: Vec::new(), out: Vec::new() })
         };
         let first = Mutex::new(None::<Bad>);
@@ -223,11 +224,15 @@ impl<L: Pod> Work<'_, '_, '_, L> {
                 };
                 let mut found = None;
                 for_each_box(&grid.small, sink.shape().to_vec().as_slice(), |corner, extents| {
+                    if workers.check().is_err() {
+                        return;
+                    }
                     let origin: Vec<usize> = start.iter().zip(corner).map(|(a, b)| a + b).collect();
                     fill(&grid, &source, &origin, extents, scratch);
                     let bad = compute::<A, L>(&grid, &taps, lut, (&origin, corner, extents), &mut sink, scratch);
                     found = [found, bad].into_iter().flatten().min();
                 });
+                workers.check()?;
                 if found.is_some() {
                     let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
                     *first = [*first, found].into_iter().flatten().min();

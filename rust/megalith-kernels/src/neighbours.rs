@@ -17,7 +17,7 @@
 
 use std::ops::Range;
 
-use megalith_core::blocks::{BLOCK, ranges, split_mut};
+use megalith_core::blocks::{BLOCK, ranges, split_mut, zeros};
 use megalith_core::dtype::Integer;
 use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 
@@ -84,10 +84,11 @@ struct Unsorted {
 /// `indices (n)`, sorted or not.
 ///
 /// # Errors
-/// [`Error::Cancelled`].
+/// [`Error::Memory`], [`Error::Cancelled`].
 ///
 /// # Cost
-/// Sorted: one pass to see that, one to count; no scratch. Not sorted: a sort, and 16 to 24 bytes an entry.
+/// Sorted: one pass to see that, one to count; no scratch. Not sorted: a sort (which does not look at the cancel
+/// flag), 32 bytes an entry, and 48 for each that has partners.
 ///
 /// # Source
 /// ClearMap's `neighbours`, which compares positions with a rising list only.
@@ -100,7 +101,7 @@ pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset:
         })?;
         return Ok(Pairs { offset, counts, unsorted: None });
     }
-    let mut entries: Vec<(T, usize)> = vec![(T::default(), 0); indices.len()];
+    let mut entries: Vec<(T, usize)> = zeros(indices.len())?;
     let blocks = ranges(indices.len(), BLOCK).zip(entries.chunks_mut(BLOCK)).collect();
     workers.for_each_with(blocks, Vec::new, |values, (range, entries)| {
         for ((slot, &value), i) in entries.iter_mut().zip(indices.values(range.clone(), values)).zip(range) {
@@ -109,7 +110,11 @@ pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset:
         Ok(())
     })?;
     workers.sort_unstable(&mut entries);
-    let (values, order): (Vec<T>, Vec<usize>) = entries.into_iter().unzip();
+    let (mut values, mut order) = (zeros::<T>(entries.len())?, zeros::<usize>(entries.len())?);
+    for ((value, i), entry) in values.iter_mut().zip(&mut order).zip(&entries) {
+        (*value, *i) = *entry;
+    }
+    drop(entries);
     let sorted = SourceView::from_slice(&values, &[values.len()]);
     let found = workers.map(ranges(values.len(), BLOCK).collect(), |block| {
         let mut matches = Vec::new();
@@ -169,11 +174,17 @@ impl Pairs {
             };
             if let Some(Unsorted { order, matches }) = &self.unsorted {
                 for found in matches.iter().skip(block * BLOCK).take(BLOCK) {
+                    workers.check()?;
                     order[found.partners.clone()].iter().for_each(|&j| put(found.i, j));
                 }
             } else {
                 let range = block * BLOCK..((block + 1) * BLOCK).min(indices.len());
-                walk::<T>(indices, self.offset, range, |i, partners| partners.for_each(|j| put(i, j)));
+                walk::<T>(indices, self.offset, range, |i, partners| {
+                    if workers.check().is_ok() {
+                        partners.for_each(|j| put(i, j));
+                    }
+                });
+                workers.check()?;
             }
             if complete && slots.next().is_none() {
                 return Ok(());
@@ -209,21 +220,28 @@ fn walk_lists<T: Integer>(
     block: Range<usize>,
     mut f: impl FnMut(usize, Range<usize>),
 ) {
-    let mut first = None;
+    // The partners found last, and the value they were found for: equal entries have the same.
+    let mut found: Option<(T, Range<usize>)> = None;
     for i in block {
         let Some(target) = entries.at(i).offset(offset) else { continue };
-        let mut j = *first.get_or_insert_with(|| bisect(&mut partners, n, target));
-        while j < n && partners.at(j) < target {
-            j += 1;
+        let range = match found.take() {
+            Some((value, range)) if value == target => range,
+            last => {
+                let mut j = last.map_or_else(|| bisect(&mut partners, n, target), |(_, range)| range.end);
+                while j < n && partners.at(j) < target {
+                    j += 1;
+                }
+                let mut end = j;
+                while end < n && partners.at(end) == target {
+                    end += 1;
+                }
+                j..end
+            }
+        };
+        if !range.is_empty() {
+            f(i, range.clone());
         }
-        first = Some(j);
-        let mut end = j;
-        while end < n && partners.at(end) == target {
-            end += 1;
-        }
-        if end > j {
-            f(i, j..end);
-        }
+        found = Some((target, range));
     }
 }
 

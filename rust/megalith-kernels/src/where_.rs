@@ -17,7 +17,7 @@
 //!
 //! Scratch: one bit an element. The order of hits is that of the logical index (C order), whatever the layout.
 
-use megalith_core::blocks::{BLOCK, ranges, split_mut};
+use megalith_core::blocks::{BLOCK, ranges, split_mut, zeros};
 use megalith_core::dtype::{Integer, Real};
 use megalith_core::{Element, Error, Result, SinkView, SourceView, Workers};
 
@@ -38,7 +38,7 @@ pub struct Hits {
 /// `source (n0..nk)`, any number of dimensions.
 ///
 /// # Errors
-/// [`Error::Cancelled`].
+/// [`Error::Memory`], [`Error::Cancelled`].
 ///
 /// # Cost
 /// One pass over the source; one bit of scratch an element.
@@ -77,8 +77,8 @@ pub fn find_above_float<T: Real>(workers: &Workers<'_>, source: &SourceView<'_>,
 
 fn find<T: Element>(workers: &Workers<'_>, source: &SourceView<'_>, is_hit: impl Fn(T) -> bool + Sync) -> Result<Hits> {
     let len = source.len();
-    let mut mask = vec![0u64; len.div_ceil(WORD)];
-    let mut counts = vec![0; len.div_ceil(BLOCK)];
+    let mut mask = zeros::<u64>(len.div_ceil(WORD))?;
+    let mut counts = zeros(len.div_ceil(BLOCK))?;
     let view = source.clone().coalesce();
     let blocks = ranges(len, BLOCK).zip(mask.chunks_mut(BLOCK / WORD)).zip(&mut counts).collect();
     workers.for_each_with(blocks, Vec::new, |scratch, ((range, words), count)| {

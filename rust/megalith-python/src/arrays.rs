@@ -129,12 +129,13 @@ pub(crate) fn refuse_overlap(sink: &Bound<'_, PyUntypedArray>, source: &Bound<'_
     self::sink(sink, Order::Raw, &[("source", source)]).map(drop)
 }
 
-/// Whether two arrays are the same memory seen in the same way.
+/// Whether two arrays are the same memory seen in the same way: positions, item size and byte order.
 pub(crate) fn is_same(a: &Bound<'_, PyUntypedArray>, b: &Bound<'_, PyUntypedArray>) -> bool {
     memory(a).0 == memory(b).0
         && a.shape() == b.shape()
         && a.strides() == b.strides()
         && a.dtype().itemsize() == b.dtype().itemsize()
+        && dtype_of(a).1 == dtype_of(b).1
 }
 
 /// Whether positions may share bytes: false if each stride steps over all that the smaller ones reach.

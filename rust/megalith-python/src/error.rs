@@ -3,7 +3,7 @@
 //! The classes live in `megalith/exceptions.py`; here only their names and fields appear.
 
 use megalith_core::Error;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
@@ -51,6 +51,7 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
                 .and_then(|()| fields.set_item("position", pyo3::types::PyTuple::new(py, position)?));
             ours(py, "IndexRangeError", &message, filled.map(|()| fields))
         }
+        Error::Memory { .. } => PyMemoryError::new_err(message),
         Error::FileRead { path, offset, wanted, done } => {
             let fields = PyDict::new(py);
             let filled = fields

@@ -41,7 +41,7 @@ fn put(
 ) -> PyResult<()> {
     let stored = Stored { offset, shape, itemsize: source.dtype().itemsize() };
     let view = items(source);
-    let work = view.len() * view.itemsize();
+    let work = (view.len() * view.itemsize()).max(SYSTEM_CALL);
     run(py, call, work, |workers| write_box(workers, file, path, &stored, &ranges(spans), &view))
 }
 
@@ -75,7 +75,7 @@ impl File {
         progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let stored = Stored { offset, shape: &shape, itemsize: sink.dtype().itemsize() };
-        let work = sink.len() * stored.itemsize;
+        let work = (sink.len() * stored.itemsize).max(SYSTEM_CALL);
         let out = self::sink(sink, Order::Raw, &[])?;
         let out = out.into_mut_bytes().map_err(|_| layout_error(py, "sink", "it is not contiguous"))?;
         run(py, &Call { processes, progress }, work, |workers| {
@@ -111,9 +111,13 @@ pub(crate) struct Draft {
 impl Draft {
     /// A second descriptor of the file.
     fn file(&self, py: Python<'_>) -> PyResult<std::fs::File> {
-        let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-        let draft = draft.as_ref().ok_or_else(|| to_python(py, ended()))?;
-        draft.file().try_clone().map_err(|source| to_python(py, Error::Io { path: self.path.clone(), source }))
+        // Made into an exception when the mutex is free again: that may wait for the interpreter.
+        let clone = {
+            let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+            draft.as_ref().map(|draft| draft.file().try_clone())
+        };
+        let clone = clone.ok_or_else(|| to_python(py, ended()))?;
+        clone.map_err(|source| to_python(py, Error::Io { path: self.path.clone(), source }))
     }
 }
 

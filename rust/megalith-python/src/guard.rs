@@ -7,6 +7,8 @@
 //!
 //! Views are made before `run` and moved into it; no Python object is touched inside.
 
+use std::sync::{Mutex, PoisonError};
+
 use megalith_core::{Result, Workers, pool};
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
@@ -56,13 +58,17 @@ pub(crate) fn run<R: Send>(
     let mut interrupt = None;
     let result = py.detach(|| {
         let tick = |fraction| {
+            if interrupt.is_some() {
+                // The first exception is the one that is raised; the work is ending.
+                return false;
+            }
             let seen = Python::attach(|py| {
                 py.check_signals()?;
                 progress.as_ref().map_or(Ok(()), |callback| callback.call1(py, (fraction,)).map(drop))
             });
             seen.map_err(|error| interrupt = Some(error)).is_ok()
         };
-        pool::execute(threads.min(MOST_THREADS), tick, f)
+        pool::execute(threads.clamp(1, MOST_THREADS), tick, f)
     });
     match interrupt {
         Some(error) => Err(error),
@@ -83,7 +89,36 @@ pub(crate) fn default_threads(py: Python<'_>) -> PyResult<usize> {
     // OpenMP allows a list for nested levels; what is no positive number is for OpenMP to complain about.
     let omp = std::env::var("OMP_NUM_THREADS").ok();
     let omp = omp.and_then(|list| list.split(',').next()?.trim().parse().ok()).filter(|&threads: &usize| threads > 0);
-    Ok(omp.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)))
+    Ok(omp.unwrap_or_else(available_threads))
+}
+
+/// What affinity and the cgroup's quota leave.
+///
+/// The quota is in files that take 30 microseconds to read; it is read once, and again when the affinity or the process
+/// is another.
+fn available_threads() -> usize {
+    static KNOWN: Mutex<Option<(u32, u32, usize)>> = Mutex::new(None);
+    let measure = || std::thread::available_parallelism().map_or(1, usize::from);
+    let Some(affinity) = affinity() else { return measure() };
+    let key = (std::process::id(), affinity);
+    // Held by a thread that is attached to the interpreter, as is one that forks: never both at once.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    match *known {
+        Some((pid, mask, threads)) if (pid, mask) == key => threads,
+        _ => {
+            let threads = measure();
+            *known = Some((key.0, key.1, threads));
+            threads
+        }
+    }
+}
+
+/// Processors this thread may run on, where the system says so.
+fn affinity() -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return rustix::thread::sched_getaffinity(None).ok().map(|set| set.count());
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// Refuse to be imported by a sub-interpreter: pools, caches and exception classes belong to the main one.

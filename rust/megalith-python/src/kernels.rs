@@ -2,9 +2,10 @@
 //!
 //! Arguments come checked and sinks come allocated from `megalith/arrays`; docstrings live there.
 
-use megalith_core::dtype::DType;
+use megalith_core::blocks::zeros;
+use megalith_core::dtype::{DType, Integer, Pod};
 use megalith_core::error::{Error, Result};
-use megalith_core::{SourceView, Workers, match_dtype};
+use megalith_core::{SinkView, SourceView, Workers, match_dtype};
 use megalith_kernels::correlate1d::{Input, Mode};
 use megalith_kernels::lut_index::{self, Kernel, Weights};
 use megalith_kernels::{block_sums as sums, correlate1d as correlation, lut, neighbours, where_};
@@ -96,19 +97,27 @@ pub(crate) fn find(
     .map(Hits)
 }
 
+/// The entries of a table as items of one size: its memory where it is aligned, otherwise a copy.
+fn entries<'t, L: Pod>(table: &SourceView<'t>, copy: &'t mut Vec<L>) -> Result<&'t [L]> {
+    if let Some(entries) = table.as_slice() {
+        return Ok(entries);
+    }
+    *copy = zeros(table.len())?;
+    table.gather_raw(0..table.len(), copy);
+    Ok(copy)
+}
+
 /// The look-up for a source type and an item size.
-fn look_up<S: megalith_core::dtype::Integer>(
+fn look_up<S: Integer>(
     workers: &Workers<'_>,
     input: lut::Input<'_>,
     table: &SourceView<'_>,
-    sink: megalith_core::SinkView<'_>,
+    sink: SinkView<'_>,
     mode: lut::Mode,
 ) -> Result<()> {
-    let not_contiguous =
-        || Error::Internal("a table reached the kernel that is neither contiguous nor aligned".to_owned());
     macro_rules! by_size {
         ($L:ty) => {
-            lut::apply_lut::<S, $L>(workers, input, table.as_slice().ok_or_else(not_contiguous)?, sink, mode)
+            lut::apply_lut::<S, $L>(workers, input, entries(table, &mut Vec::new())?, sink, mode)
         };
     }
     match table.itemsize() {
@@ -117,11 +126,15 @@ fn look_up<S: megalith_core::dtype::Integer>(
         4 => by_size!(u32),
         8 => by_size!(u64),
         16 => by_size!([u64; 2]),
-        _ => lut::apply_lut_bytes::<S>(workers, input, table.as_bytes().ok_or_else(not_contiguous)?, sink, mode),
+        _ => {
+            let mut bytes = zeros(table.len() * table.itemsize())?;
+            table.gather_bytes(0..table.len(), &mut bytes);
+            lut::apply_lut_bytes::<S>(workers, input, &bytes, sink, mode)
+        }
     }
 }
 
-/// See `megalith.apply_lut`; `lut` is contiguous and aligned and has the sink's dtype.
+/// See `megalith.apply_lut`; `lut` has the sink's dtype.
 #[pyfunction]
 #[pyo3(signature = (source, lut, sink, mode, processes=None, progress=None))]
 pub(crate) fn apply_lut(
@@ -189,7 +202,7 @@ pub(crate) fn apply_lut_to_index(
         DType::F64 => Weights::Float(weights.view.as_slice().ok_or_else(not_contiguous)?),
         other => return Err(to_python(py, unsupported("kernel", other, "int64 and float64"))),
     };
-    let work = (bytes_of(&input) + sink.len() * sink.dtype().itemsize()) * 8;
+    let work = input.view.len().saturating_mul(8 + kernel.len());
     let sink = self::sink(sink, Order::Raw, &[("source", source), ("kernel", kernel), ("lut", lut)])?;
     let table = items(lut);
     let kernel = Kernel { shape: &shape, weights };
@@ -202,7 +215,7 @@ pub(crate) fn apply_lut_to_index(
                     input.view,
                     input.dtype,
                     &kernel,
-                    table.as_slice().ok_or_else(misfit)?,
+                    entries(&table, &mut Vec::new())?,
                     sink,
                 )
             };
@@ -248,7 +261,8 @@ pub(crate) fn correlate1d(
         }
     };
     same_shape(py, source, sink)?;
-    let weights = kernel.as_slice()?;
+    // A copy: the sink may be the kernel's own memory.
+    let weights = kernel.as_slice()?.to_vec();
     let in_place = is_same(source, sink) && source.dtype().is_equiv_to(&sink.dtype());
     let input = self::source(source, "source")?;
     let sink_dtype = self::source(sink, "sink")?.dtype;
@@ -262,7 +276,7 @@ pub(crate) fn correlate1d(
     let sink = self::sink(sink, Order::Dtype, sources)?;
     let input = if in_place { Input::Sink } else { Input::Array { view: input.view, dtype: input.dtype } };
     run(py, &Call { processes, progress }, work, |workers| {
-        correlation::correlate1d(workers, input, sink, sink_dtype, axis, weights, origin, mode, fast)
+        correlation::correlate1d(workers, input, sink, sink_dtype, axis, &weights, origin, mode, fast)
     })
 }
 
@@ -342,7 +356,7 @@ impl Pairs {
         progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let input = source(indices, "indices")?;
-        let (dtype, work) = (input.dtype, bytes_of(&input));
+        let (dtype, work) = (input.dtype, bytes_of(&input) + sink.len() * sink.dtype().itemsize());
         let sink = self::sink(sink, Order::Dtype, &[("indices", indices)])?;
         run(py, &Call { processes, progress }, work, |workers| {
             match_dtype!(

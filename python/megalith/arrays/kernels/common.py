@@ -73,7 +73,7 @@ def refuse_overlap(source: Source, target: Target) -> None:
         If it does.
     """
     refuse_other_view(source, target)
-    if not source.streams and not target.streams:
+    if not target.is_fresh and not target.streams and source.shares_memory(target.array):
         _core.refuse_overlap(target.array, source.array)
 
 
@@ -92,6 +92,13 @@ def refuse_other_view(source: Source, target: Target) -> None:
         raise LayoutError(message, name="sink", reason="shares memory with source")
 
 
+def is_streamed(source: Source, target: Target) -> bool:
+    """Whether work goes window by window; in place it does not, where each line must be read before it is written."""
+    if target.streams or not source.streams:
+        return target.streams
+    return target.is_fresh or not source.shares_memory(target.array)
+
+
 def elementwise(
     source: Source,
     target: Target,
@@ -103,7 +110,7 @@ def elementwise(
 ) -> None:
     """Run a kernel whose result at a position depends on the source within a margin of it."""
     refuse_other_view(source, target)
-    if not source.streams and not target.streams:
+    if not is_streamed(source, target):
         kernel(source.array, target.array)
         return
     margin = (0,) * source.ndim

@@ -12,8 +12,10 @@ from megalith.arrays.blocks import boxes, runs
 from megalith.arrays.kernels.common import (
     check_kind,
     check_option,
+    is_streamed,
     order_of,
     refuse_other_view,
+    refuse_overlap,
     thread_request,
 )
 from megalith.arrays.sink import Target
@@ -153,16 +155,22 @@ def correlate1d(
                     real(values, real_weights, out, fill.real, border)
 
             refuse_other_view(source, target)
-            if source.streams or target.streams:
+            if is_streamed(source, target):
                 before = weights.size // 2 + origin
                 after = weights.size - 1 - before
                 _correlate_streamed(source, target, run, axis, mode, before, after, threads, bar)
-            elif is_complex and weights.dtype.kind == "c" and np.may_share_memory(source.array, target.array):
-                _core.refuse_overlap(target.array, source.array)
-                run(source.array, target.array)
             else:
+                # A complex array is correlated in parts, of which the core sees one at a time.
+                in_parts = "c" in (source.dtype.kind, target.dtype.kind)
+                if in_parts and (weights.dtype.kind == "c" or not _is_same(source.array, target.array)):
+                    refuse_overlap(source, target)
                 run(source.array, target.array)
     return target.result
+
+
+def _is_same(a: AnyArray, b: AnyArray) -> bool:
+    """Whether two arrays are the same memory seen in the same way."""
+    return bool(a.__array_interface__ == b.__array_interface__)
 
 
 def _cval(cval: complex, dtype: np.dtype[Any]) -> complex:

@@ -180,7 +180,9 @@ def apply_lut_to_index(
         expected = f"{source.ndim} axes of length 1 or more"
         message = f"kernel: got shape {weights.shape}, expected {expected}"
         raise ShapeError(message, name="kernel", got=weights.shape, expected=expected)
-    weights = np.require(weights, np.float64 if weights.dtype.kind == "f" else np.int64, ["C", "A"])
+    # Sums over a float source are made in double precision, whatever the weights.
+    is_float = "f" in (weights.dtype.kind, source.dtype.kind)
+    weights = np.require(weights, np.float64 if is_float else np.int64, ["C", "A"])
     table, lut_dtype = _table(lut)
     lengths: tuple[int, ...] = weights.shape
     before = tuple(n // 2 for n in lengths)
@@ -215,4 +217,6 @@ def _cast_table(table: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     if not np.can_cast(table.dtype, dtype, "safe"):
         message = f"sink: dtype {dtype} cannot hold every value of the table's {table.dtype}"
         raise DTypeError(message, name="sink", got=str(dtype), supported=f"types {table.dtype} casts to safely")
-    return np.require(table.astype(dtype, copy=False), requirements=["C", "A"])
+    if dtype.itemsize == 0:
+        raise DTypeError(f"lut: {dtype} has no size", name="lut", got=str(dtype), supported="types with a size")
+    return table.astype(dtype, copy=False)

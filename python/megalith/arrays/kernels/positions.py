@@ -19,7 +19,7 @@ from megalith.arrays.kernels.common import (
     refuse_overlap,
     thread_request,
 )
-from megalith.arrays.sink import Target, given_array
+from megalith.arrays.sink import Target, sink_dtype
 from megalith.arrays.source import as_source, is_path
 from megalith.exceptions import DTypeError, IndexRangeError, ShapeError
 
@@ -108,8 +108,8 @@ def where(
     threads = thread_request(processes, blocks)
     source = as_source(source)
     check_kind("source", source.dtype, "biufcmM", "bool, numbers and dates")
-    given = None if sink is None or is_path(sink) else given_array(sink)
-    result_dtype = np.dtype(dtype) if given is None else given.dtype
+    is_given = sink is not None and not is_path(sink)
+    result_dtype = np.dtype(dtype) if not is_given else sink_dtype(sink)
     if result_dtype.kind not in "iu":
         message = f"dtype: positions are integers, got {result_dtype}"
         raise DTypeError(message, name="dtype", got=str(result_dtype), supported="integers")
@@ -125,9 +125,8 @@ def where(
         if sink is None:
             return found
         with Target(sink, found.shape, result_dtype, "C") as target:
-            if given is not None:
-                refuse_overlap(source, target)
-            target.array[...] = found
+            refuse_overlap(source, target)
+            target.put(found)
         return target.result
     with progress(verbose, "where", source.nbytes, parts=2) as bar:
         if source.streams:
@@ -136,15 +135,17 @@ def where(
                 return found
             with Target(sink, found.shape, result_dtype, "C") as target:
                 refuse_overlap(source, target)
-                target.array[...] = found
+                target.put(found)
             return target.result
         hits = _core.find(source.array, bound, threads, bar.tick)
         bar.part_done()
         shape = (len(hits),) if source.ndim == 1 else (len(hits), source.ndim)
         with Target(sink, shape, result_dtype, "C") as target:
-            if given is not None:
-                refuse_overlap(source, target)
-            hits.fill(target.array, threads, bar.tick)
+            refuse_overlap(source, target)
+            found = np.empty(shape, result_dtype) if target.streams else target.array
+            hits.fill(found, threads, bar.tick)
+            if target.streams:
+                target.put(found)
     return target.result
 
 

@@ -140,6 +140,12 @@ pub(super) fn coalesce_pair(a: &mut Layout, b: &mut Layout) {
     }
 }
 
+/// The number of elements, if no product of lengths overflows, not even one of some of the axes.
+pub(super) fn checked_len(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n.max(1)))?;
+    Some(shape.iter().product())
+}
+
 /// C-contiguous strides of a shape.
 pub(super) fn c_strides(shape: &[usize], itemsize: usize) -> Vec<isize> {
     let mut step = itemsize as isize;

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::layout::{Layout, c_strides};
+use super::layout::{Layout, c_strides, checked_len};
 use super::source::SourceView;
 use crate::dtype::{Element, Pod};
 
@@ -52,7 +52,7 @@ impl<'a> SinkView<'a> {
     /// If the shape does not have as many elements as the slice.
     #[must_use]
     pub fn from_slice<T: Pod>(slice: &'a mut [T], shape: &[usize]) -> Self {
-        assert_eq!(shape.iter().product::<usize>(), slice.len(), "as many elements as the shape says");
+        assert_eq!(checked_len(shape), Some(slice.len()), "as many elements as the shape says");
         let strides = c_strides(shape, size_of::<T>());
         // SAFETY: C-contiguous strides of a shape with as many elements as the slice (asserted above) stay inside it
         // and give each position its own bytes; the slice is borrowed for `'a`.

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::layout::{Layout, c_strides};
+use super::layout::{Layout, c_strides, checked_len};
 use crate::dtype::{Element, Pod};
 
 /// Elements that are only read.
@@ -54,7 +54,7 @@ impl<'a> SourceView<'a> {
     /// If the shape does not have as many elements as the slice.
     #[must_use]
     pub fn from_slice<T: Pod>(slice: &'a [T], shape: &[usize]) -> Self {
-        assert_eq!(shape.iter().product::<usize>(), slice.len(), "as many elements as the shape says");
+        assert_eq!(checked_len(shape), Some(slice.len()), "as many elements as the shape says");
         let strides = c_strides(shape, size_of::<T>());
         // SAFETY: C-contiguous strides of a shape with as many elements as the slice (asserted above) stay inside it.
         #[allow(unsafe_code)]
@@ -257,16 +257,5 @@ impl<'a> SourceView<'a> {
         // SAFETY: `len` bytes without gaps, which `from_raw_parts` promised can be read for `'a`.
         #[allow(unsafe_code)]
         Some(unsafe { std::slice::from_raw_parts(self.ptr.wrapping_offset(self.layout.offset), len) })
-    }
-
-    /// The element at a C-order position, in native byte order.
-    ///
-    /// # Panics
-    /// If the position lies outside or `T` has not the item size.
-    #[must_use]
-    pub fn get<T: Element>(&self, position: usize) -> T {
-        let mut value = [T::default()];
-        self.gather(position..position + 1, &mut value);
-        value[0]
     }
 }
