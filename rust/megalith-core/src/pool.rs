@@ -172,15 +172,6 @@ impl Workers<'_> {
         })?;
         Ok(results.into_iter().flatten().collect())
     }
-
-    /// Sort in place, on all threads, not keeping the order of equal items.
-    pub fn sort_unstable<T: Ord + Send>(&self, items: &mut [T]) {
-        if self.threads == 1 {
-            items.sort_unstable();
-        } else {
-            rayon::slice::ParallelSliceMut::par_sort_unstable(items);
-        }
-    }
 }
 
 /// Run `f` on the calling thread alone.

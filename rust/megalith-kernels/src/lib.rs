@@ -8,4 +8,5 @@ pub mod lut;
 pub mod lut_index;
 pub mod neighbours;
 mod rows;
+mod sort;
 pub mod where_;

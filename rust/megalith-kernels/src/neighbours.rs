@@ -21,6 +21,8 @@ use megalith_core::blocks::{BLOCK, ranges, split_mut, zeros};
 use megalith_core::dtype::Integer;
 use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 
+use crate::sort::sort;
+
 /// Elements a strided list is looked at through.
 const WINDOW: usize = 4096;
 
@@ -55,10 +57,11 @@ impl<T: Integer> List<T> for Window<'_, T> {
 }
 
 /// An entry with partners in a list that had to be sorted, and where they stand in it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Match {
     i: usize,
-    partners: Range<usize>,
+    start: usize,
+    end: usize,
 }
 
 /// The pairs of a list, counted but not yet written.
@@ -87,8 +90,8 @@ struct Unsorted {
 /// [`Error::Memory`], [`Error::Cancelled`].
 ///
 /// # Cost
-/// Sorted: one pass to see that, one to count; no scratch. Not sorted: a sort (which does not look at the cancel
-/// flag), 32 bytes an entry, and 48 for each that has partners.
+/// Sorted: one pass to see that, one to count; no scratch. Not sorted: a sort, 48 bytes an entry, and 72 for
+/// each that has partners.
 ///
 /// # Source
 /// ClearMap's `neighbours`, which compares positions with a rising list only.
@@ -109,7 +112,7 @@ pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset:
         }
         Ok(())
     })?;
-    workers.sort_unstable(&mut entries);
+    sort(workers, &mut entries)?;
     let (mut values, mut order) = (zeros::<T>(entries.len())?, zeros::<usize>(entries.len())?);
     for ((value, i), entry) in values.iter_mut().zip(&mut order).zip(&entries) {
         (*value, *i) = *entry;
@@ -118,12 +121,17 @@ pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset:
     let sorted = SourceView::from_slice(&values, &[values.len()]);
     let found = workers.map(ranges(values.len(), BLOCK).collect(), |block| {
         let mut matches = Vec::new();
-        walk::<T>(&sorted, offset, block, |k, partners| matches.push(Match { i: order[k], partners }));
+        walk::<T>(&sorted, offset, block, |k, partners| {
+            matches.push(Match { i: order[k], start: partners.start, end: partners.end });
+        });
         Ok(matches)
     })?;
-    let mut matches: Vec<Match> = found.into_iter().flatten().collect();
-    matches.sort_unstable_by_key(|found| found.i);
-    let counts = matches.chunks(BLOCK).map(|block| block.iter().map(|m| m.partners.len()).sum()).collect();
+    let mut matches = zeros::<Match>(found.iter().map(Vec::len).sum())?;
+    for (slot, one) in matches.iter_mut().zip(found.into_iter().flatten()) {
+        *slot = one;
+    }
+    sort(workers, &mut matches)?;
+    let counts = matches.chunks(BLOCK).map(|block| block.iter().map(|m| m.end - m.start).sum()).collect();
     Ok(Pairs { offset, counts, unsorted: Some(Unsorted { order, matches }) })
 }
 
@@ -175,7 +183,7 @@ impl Pairs {
             if let Some(Unsorted { order, matches }) = &self.unsorted {
                 for found in matches.iter().skip(block * BLOCK).take(BLOCK) {
                     workers.check()?;
-                    order[found.partners.clone()].iter().for_each(|&j| put(found.i, j));
+                    order[found.start..found.end].iter().for_each(|&j| put(found.i, j));
                 }
             } else {
                 let range = block * BLOCK..((block + 1) * BLOCK).min(indices.len());
