@@ -76,7 +76,13 @@ class Timer:
         return f"{head}: {text}" if head else text
 
     def print_elapsed_time(self, head: str | None = None) -> None:
-        """Print the time since the start."""
+        """Print the time since the start.
+
+        Parameters
+        ----------
+        head : str, optional
+            What to put before it.
+        """
         print(self.elapsed_time(head))
 
 

@@ -134,7 +134,13 @@ class Source:
         return np.memmap(self._file, self.dtype, "r", self.offset, self.shape, self.order or "C")
 
     def as_buffer(self) -> AnyArray:
-        """Return the elements as an ndarray; the name ClearMap's code uses for `array`."""
+        """Return the elements as an ndarray; the name ClearMap's code uses for `array`.
+
+        Returns
+        -------
+        buffer : numpy.ndarray
+            As `array`.
+        """
         return self.array
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
@@ -179,19 +185,58 @@ class Source:
         return getattr(self._dataset, "chunks", None)
 
     def is_dataset(self, dataset: Any) -> bool:
-        """Whether the elements are those of a dataset."""
+        """Whether the elements are those of a dataset.
+
+        Parameters
+        ----------
+        dataset : h5py.Dataset
+            The dataset.
+
+        Returns
+        -------
+        is_dataset : bool
+            False for elements in memory or in a file of another kind.
+        """
         return self._dataset is not None and bool(self._dataset == dataset)
 
     def is_in(self, path: Path) -> bool:
-        """Whether the elements are in a file."""
+        """Whether the elements are in a file.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file, by any of its names.
+
+        Returns
+        -------
+        is_in : bool
+            False for elements in memory.
+        """
         return self.location is not None and is_same_file(self.location, path)
 
     def shares_memory(self, array: AnyArray) -> bool:
-        """Whether the elements are in memory, some of it an array's."""
+        """Whether the elements are in memory, some of it an array's.
+
+        Parameters
+        ----------
+        array : numpy.ndarray
+            The array.
+
+        Returns
+        -------
+        shares : bool
+            Decided by the bounds of both, as by `numpy.may_share_memory`.
+        """
         return not self.is_file and self._dataset is None and np.may_share_memory(self.array, array)
 
     def reader(self) -> Reader:
-        """Open the source for reading boxes."""
+        """Open the source for reading boxes.
+
+        Returns
+        -------
+        reader : Reader
+            Keeps a file open.
+        """
         return Reader(self)
 
 
@@ -290,8 +335,14 @@ def as_source(
     source : array-like
         An ndarray, a memmap, the path of a ``.npy`` file, a `Source`, an ``h5py.Dataset``, or anything with a buffer or
         an ``__array__`` method. With `dtype` the path of a raw file.
-    dtype, shape, offset, order
-        Of a raw file; a `shape` of None is one axis up to the end of the file.
+    dtype : dtype-like, optional
+        Of a raw file.
+    shape : tuple of int, optional
+        Of a raw file; None is one axis up to the end of the file.
+    offset : int
+        Bytes of a raw file before the first element.
+    order : {'C', 'F'}
+        Of a raw file.
 
     Returns
     -------

@@ -42,7 +42,7 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
     Returns
     -------
     sums : (blocks,) ndarray
-        int64 for bool and signed integers, uint64 for unsigned ones (both wrap), float64 for floats, complex128 for
+        Of int64 for bool and signed integers, uint64 for unsigned ones (both wrap), float64 for floats, complex128 for
         complex numbers.
 
     Raises
