@@ -113,6 +113,30 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// A file of another user where only our own are trusted.
+    #[error(
+        "{path} belongs to the user with id {owner}, not to the one who runs this, and is not touched; give \
+         trust_owner=True to read what that user stored, or have it removed",
+        path = path.display()
+    )]
+    Ownership {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+
+    /// A file that is not what its name promises.
+    #[error("{path}: its {field} is not valid: {got}", path = path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What about the file is wrong.
+        field: &'static str,
+        /// What was found, and what was expected.
+        got: String,
+    },
+
     /// A panic: a broken promise of our own.
     #[error("{0}")]
     Internal(String),

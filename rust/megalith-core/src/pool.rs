@@ -93,6 +93,18 @@ pub struct Workers<'a> {
 }
 
 impl Workers<'_> {
+    /// How many threads there are: for work that is cut in another way for one than for more, with the same result.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The same work on the calling thread alone: for items that threads would only wait for each other with.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        Self { threads: 1, cancel: self.cancel, progress: self.progress }
+    }
+
     /// `Err(Cancelled)` once the work is to stop; for items that take long.
     ///
     /// # Errors

@@ -2,12 +2,13 @@
 //! names are always complete.
 //!
 //! No Python and no headers: the caller says at which offset an array lies and moves byte orders himself. No unsafe
-//! code: nothing here maps memory. What maps it (`megalith-shm`) relies on [`space::reserve`] for stores that can never
+//! code but one call after a fork ([`lock::after_fork_in_child`]): nothing here maps memory. What maps it (`megalith-shm`) relies on [`space::reserve`] for stores that can never
 //! raise SIGBUS, and on [`publish::Draft`] for files that are complete before anybody can open them.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
-mod crash;
+pub mod crash;
+mod inherited;
 pub mod lock;
 mod memory;
 pub mod publish;

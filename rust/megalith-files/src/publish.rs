@@ -8,7 +8,8 @@
 //! `.<name>.<pid>-<random>.megalith-tmp` in the same directory, and for a moment a nameless one that replaces a file
 //! has one too, between link and rename. A writer killed then leaves its temporary name behind. So that others can tell
 //! it from one in use, the descriptor holds a flock all its life: whoever gets that lock knows that the owner is dead,
-//! and removes the file. [`Draft::create`] does so for the leftovers of its own target.
+//! and removes the file. [`Draft::create`] does so for the leftovers of its own target; [`Draft::create_in`], which has
+//! a directory for temporary names, for all that are in there.
 //!
 //! 1. The owner takes its lock *after* creating the file, so a reaper can come in between; the owner looks whether its
 //!    name is still there once it has the lock, and starts again if not.
@@ -82,24 +83,66 @@ impl Draft {
         Self::create_as(path, size, mode, Kind::Nameless)
     }
 
+    /// A draft of `path` that never shows in the directory of `path` before it is published: its temporary name, where
+    /// it has one, is in `scratch_dir`, on the same file system.
+    ///
+    /// `mode` is what the file has in the end, whatever the umask. With `reserve` the file has `size` zero bytes, as
+    /// from [`Draft::create`]. Without it the file is empty and room for `size` bytes is only looked for: write(2) says
+    /// itself when a file system is full, and reserving fills every page of a file in memory a first time. Leftovers of
+    /// killed writers in `scratch_dir` are removed, whatever they were to become.
+    ///
+    /// # Errors
+    /// As [`Draft::create`]; a full file system is told with or without `reserve`. A missing directory of `path` is an
+    /// error of [`Draft::publish`].
+    ///
+    /// # Cost
+    /// One listing of `scratch_dir`.
+    pub fn create_in(path: &Path, scratch_dir: &Path, size: u64, mode: u32, reserve: bool) -> Result<Self> {
+        Self::create_in_as(path, scratch_dir, size, mode, reserve, Kind::Nameless)
+    }
+
     fn create_as(path: &Path, size: u64, mode: u32, kind: Kind) -> Result<Self> {
-        let failed = |source| Error::Io { path: path.to_owned(), source };
-        let place = Place::of(path).map_err(failed)?;
+        let place = Place::of(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         place.reap();
-        let mode = Mode::from_raw_mode(mode);
+        let draft = Self::open(path, place, Mode::from_raw_mode(mode), kind)?;
+        space::reserve(draft.file(), path, size)?;
+        step("reserved");
+        Ok(draft)
+    }
+
+    fn create_in_as(path: &Path, scratch_dir: &Path, size: u64, mode: u32, reserve: bool, kind: Kind) -> Result<Self> {
+        let failed = |source: io::Error| Error::Io { path: path.to_owned(), source };
+        let place = Place::of(path).and_then(|place| place.with_scratch(scratch_dir)).map_err(failed)?;
+        // First, since it makes room.
+        place.reap();
+        if !reserve {
+            space::check_room(&place.scratch, path, size)?;
+        }
+        let draft = Self::open(path, place, Mode::RUSR | Mode::WUSR, kind)?;
+        rustix::fs::fchmod(draft.file(), Mode::from_raw_mode(mode)).map_err(|e| failed(e.into()))?;
+        step("permitted");
+        if reserve {
+            space::reserve(draft.file(), path, size)?;
+            step("reserved");
+        }
+        Ok(draft)
+    }
+
+    /// An empty, locked draft.
+    fn open(path: &Path, place: Place, mode: Mode, kind: Kind) -> Result<Self> {
         let nameless = match kind {
             Kind::Nameless => place.open_nameless(mode),
             Kind::Named => None,
         };
         let (lock, name) = match nameless {
             Some(lock) => (lock, None),
-            None => place.open_named(mode).map(|(lock, name)| (lock, Some(name))).map_err(failed)?,
+            None => place
+                .open_named(mode)
+                .map(|(lock, name)| (lock, Some(name)))
+                .map_err(|source| Error::Io { path: path.to_owned(), source })?,
         };
-        let draft = Self { path: path.to_owned(), place, lock, name, durable: false };
         step("locked");
-        space::reserve(draft.file(), path, size)?;
-        step("reserved");
-        Ok(draft)
+        Ok(Self { path: path.to_owned(), place, lock, name, durable: false })
     }
 
     /// Have [`Draft::publish`] return only once file and name are on the disk, whatever happens to the power.
@@ -113,6 +156,12 @@ impl Draft {
     #[must_use]
     pub fn file(&self) -> &File {
         self.lock.file()
+    }
+
+    /// Whether this process made it, rather than inherit it by a fork.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.lock.is_ours()
     }
 
     /// Give the file its name, at once.
@@ -177,6 +226,10 @@ struct Place {
     /// Absolute, so that a change of the working directory does not matter.
     target: PathBuf,
     dir: PathBuf,
+    /// Where temporary names are.
+    scratch: PathBuf,
+    /// Whether `scratch` is for temporary names only, so that all of them may be looked at.
+    is_for_all: bool,
     /// How temporary names of this target begin: `.<name>.`.
     stem: OsString,
 }
@@ -193,7 +246,13 @@ impl Place {
             cut -= 1;
         }
         let stem = [OsStr::new("."), OsStr::from_bytes(&name.as_bytes()[..cut]), OsStr::new(".")];
-        Ok(Self { dir: dir.to_owned(), stem: stem.into_iter().collect(), target })
+        let (scratch, dir) = (dir.to_owned(), dir.to_owned());
+        Ok(Self { dir, scratch, is_for_all: false, stem: stem.into_iter().collect(), target })
+    }
+
+    /// The same, with temporary names in a directory of their own.
+    fn with_scratch(self, scratch: &Path) -> io::Result<Self> {
+        Ok(Self { scratch: std::path::absolute(scratch)?, is_for_all: true, ..self })
     }
 
     /// A file without a name, or None where there is no such thing or no way to give it one.
@@ -201,7 +260,7 @@ impl Place {
         #[cfg(target_os = "linux")]
         {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            let file = File::from(rustix::fs::open(&self.dir, flags, mode).ok()?);
+            let file = File::from(rustix::fs::open(&self.scratch, flags, mode).ok()?);
             if descriptor(&file).exists() {
                 step("opened");
                 return Lock::on(file);
@@ -231,7 +290,7 @@ impl Place {
             let random = RandomState::new().hash_one(()) as u32;
             let mut name = self.stem.clone();
             name.push(format!("{}-{:08x}{random:08x}{SUFFIX}", std::process::id(), host()));
-            let name = self.dir.join(name);
+            let name = self.scratch.join(name);
             match make(&name) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 result => return Ok((result?, name)),
@@ -239,21 +298,20 @@ impl Place {
         }
     }
 
-    /// Whether `name` is a temporary name of this target, made by this host or so old that it does not matter.
+    /// Whether `entry` has a temporary name of this target, or of any where there is a directory for them, made by this
+    /// host or so old that it does not matter.
     fn is_leftover(&self, entry: &std::fs::DirEntry) -> bool {
         let name = entry.file_name();
-        let middle = name.as_bytes().strip_prefix(self.stem.as_bytes()).and_then(|m| m.strip_suffix(SUFFIX.as_bytes()));
-        let parts = middle.and_then(|m| std::str::from_utf8(m).ok()?.split_once('-'));
-        let Some((pid, random)) = parts else { return false };
-        let is_temporary = pid.parse::<u32>().is_ok() && random.len() == 16 && u64::from_str_radix(random, 16).is_ok();
+        let Some((stem, random)) = parse(name.as_bytes()) else { return false };
         let is_old =
             || entry.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|a| a > FOREIGN));
-        is_temporary && (random.starts_with(&format!("{:08x}", host())) || is_old())
+        (self.is_for_all || stem == self.stem.as_bytes())
+            && (random.starts_with(&format!("{:08x}", host())) || is_old())
     }
 
-    /// Remove what killed writers of this target left; what cannot be looked at or removed stays.
+    /// Remove what killed writers left; what cannot be looked at or removed stays.
     fn reap(&self) {
-        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
+        let Ok(entries) = std::fs::read_dir(&self.scratch) else { return };
         for entry in entries.flatten().filter(|entry| self.is_leftover(entry)) {
             let path = entry.path();
             if let Ok(Some(lock)) = Lock::try_exclusive(&path)
@@ -265,6 +323,15 @@ impl Place {
             }
         }
     }
+}
+
+/// The stem, dots included, and the random part of a temporary name; None for any other name.
+fn parse(name: &[u8]) -> Option<(&[u8], &str)> {
+    let name = name.strip_suffix(SUFFIX.as_bytes())?;
+    let (stem, rest) = name.split_at(name.iter().rposition(|&byte| byte == b'.')? + 1);
+    let (pid, random) = std::str::from_utf8(rest).ok()?.split_once('-')?;
+    let is_number = pid.parse::<u32>().is_ok() && random.len() == 16 && u64::from_str_radix(random, 16).is_ok();
+    (stem.len() > 2 && stem[0] == b'.' && is_number).then_some((stem, random))
 }
 
 /// The name under which the kernel shows an open file of this process.

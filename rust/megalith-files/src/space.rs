@@ -65,14 +65,28 @@ pub fn available(path: &Path) -> Result<Space> {
     Ok(with_memory(free, memory_backed))
 }
 
+/// Whether `bytes` bytes may be stored in the directory `dir`, asked before anything is written; for writers that do
+/// not [`reserve`], since write(2) itself says when a file system is full.
+///
+/// # Errors
+/// [`Error::FileWrite`] (`StorageFull`, nothing written) about `path`, the file to be, if that is more than
+/// [`Space::room`]. [`Error::Io`] if the directory cannot be looked at.
+pub fn check_room(dir: &Path, path: &Path, bytes: u64) -> Result<()> {
+    if available(dir)?.room().is_some_and(|room| room < bytes) {
+        let source = Errno::NOSPC.into();
+        return Err(Error::FileWrite { path: path.to_owned(), offset: 0, wanted: bytes, done: 0, source });
+    }
+    Ok(())
+}
+
 /// Give the file `bytes` bytes that are really there, so that stores into a mapping of them cannot raise SIGBUS.
 ///
 /// What the file held before is kept; if there is no room its length is what it was. Where the file system cannot
 /// reserve, zeros are written from the end of the file on (holes before it stay holes).
 ///
 /// # Errors
-/// [`Error::FileWrite`]: in memory without asking the file system if more than [`Space::room`] is wanted
-/// (`StorageFull`, nothing done), otherwise with what the system said. [`Error::Io`] if the file cannot be looked at.
+/// [`Error::FileWrite`]: without asking the file system if more than [`Space::room`] is wanted (`StorageFull`, nothing
+/// done), otherwise with what the system said. [`Error::Io`] if the file cannot be looked at.
 pub fn reserve(file: &File, path: &Path, bytes: u64) -> Result<()> {
     let before = file.metadata().map_err(|e| io_error(path, e))?;
     // `st_blocks` counts 512 bytes each, whatever the file system's blocks are.
@@ -88,7 +102,8 @@ pub fn reserve(file: &File, path: &Path, bytes: u64) -> Result<()> {
     };
     let full = || failed(0, Errno::NOSPC.into());
     let is_short = |wanted| space.room().is_some_and(|room| room < wanted);
-    if space.memory_backed && is_short(missing) {
+    // Not only in memory: [`allocate`] goes step by step, and would fill a disk, for everybody, before it says no.
+    if is_short(missing) {
         return Err(full());
     }
     match allocate(file, bytes) {
@@ -183,6 +198,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_disk_cannot_hold_is_refused_before_any_of_it_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let file = File::create(&path).unwrap();
+        let start = std::time::Instant::now();
+        let Err(Error::FileWrite { source, done: 0, .. }) = reserve(&file, &path, 1 << 60) else { panic!() };
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+        // Filling a disk of any size takes longer, by thousands of calls.
+        assert!(start.elapsed() < std::time::Duration::from_millis(500));
+    }
+
+    #[test]
     fn a_failed_reservation_leaves_the_file_as_it_was() {
         private_tmpfs("space::tests::a_failed_reservation_leaves_the_file_as_it_was", "2m", |dir| {
             let path = dir.join("a");
@@ -237,6 +264,21 @@ mod tests {
         assert_eq!(Space { cgroup_headroom: Some(5), ..space }.room(), Some(5));
         assert_eq!(Space { memory_backed: false, cgroup_headroom: Some(5), ..space }.room(), Some(80 << 30));
         assert_eq!(Space { free: None, memory_available: None, ..space }.room(), None);
+    }
+
+    #[test]
+    fn room_is_checked_before_anything_is_written() {
+        private_tmpfs("space::tests::room_is_checked_before_anything_is_written", "2m", |dir| {
+            let path = dir.join("a");
+            check_room(dir, &path, 2 << 20).unwrap();
+            let result = check_room(dir, &path, (2 << 20) + 1);
+            let Err(Error::FileWrite { path: named, wanted, done: 0, source, .. }) = result else {
+                panic!("{result:?}")
+            };
+            assert_eq!((named, wanted, source.kind()), (path, (2 << 20) + 1, io::ErrorKind::StorageFull));
+            let missing = dir.join("missing");
+            assert!(matches!(check_room(&missing, &missing.join("a"), 0), Err(Error::Io { .. })));
+        });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod block_sums;
+pub mod checksum;
 pub mod correlate1d;
 pub mod lut;
 pub mod lut_index;

@@ -76,6 +76,19 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
             Some(errno) => PyOSError::new_err((errno, source.to_string(), path)),
             None => source.into(),
         },
+        Error::Ownership { path, owner } => {
+            let fields = PyDict::new(py);
+            let filled = fields.set_item("path", path).and_then(|()| fields.set_item("owner", owner));
+            ours(py, "OwnershipError", &message, filled.map(|()| fields))
+        }
+        Error::Format { path, field, got } => {
+            let fields = PyDict::new(py);
+            let filled = fields
+                .set_item("path", path)
+                .and_then(|()| fields.set_item("field", field))
+                .and_then(|()| fields.set_item("got", got));
+            ours(py, "FormatError", &message, filled.map(|()| fields))
+        }
         Error::Internal(_) => {
             let message = format!("{message}. This is a bug in megalith: please report it with what led to it.");
             ours(py, "InternalError", &message, Ok(PyDict::new(py)))

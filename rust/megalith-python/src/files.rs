@@ -9,14 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use megalith_core::Error;
+use megalith_files::crash::step;
 use megalith_files::publish;
 use megalith_files::{Stored, read_box, write_box};
+use megalith_shm::Name;
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::arrays::{Order, items, sink};
 use crate::error::{layout_error, to_python};
 use crate::guard::{Call, SYSTEM_CALL, run};
+use crate::shm;
 
 type Array<'a, 'py> = &'a Bound<'py, PyUntypedArray>;
 
@@ -114,7 +117,8 @@ impl Draft {
         // Made into an exception when the mutex is free again: that may wait for the interpreter.
         let clone = {
             let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
-            draft.as_ref().map(|draft| draft.file().try_clone())
+            // A forked child has no descriptor of its parent's draft: what it wrote to it would be lost.
+            draft.as_ref().filter(|draft| draft.is_ours()).map(|draft| draft.file().try_clone())
         };
         let clone = clone.ok_or_else(|| to_python(py, ended()))?;
         clone.map_err(|source| to_python(py, Error::Io { path: self.path.clone(), source }))
@@ -122,7 +126,7 @@ impl Draft {
 }
 
 fn ended() -> Error {
-    Error::Internal("a draft was used after its end".to_owned())
+    Error::Internal("a draft was used after its end, or by a forked child".to_owned())
 }
 
 #[pymethods]
@@ -134,6 +138,35 @@ impl Draft {
         let call = Call { processes: Some(1), progress: None };
         let draft = run(py, &call, work, |_| publish::Draft::create(&path, size, MODE))?;
         Ok(Self { draft: Mutex::new(Some(draft)), path })
+    }
+
+    /// A draft of a shared array's file, in the directory `directory`.
+    #[staticmethod]
+    #[pyo3(signature = (directory, prefix, id, suffix, size, mode, *, reserve))]
+    #[allow(clippy::too_many_arguments)]
+    fn shared(
+        py: Python<'_>,
+        directory: PathBuf,
+        prefix: &str,
+        id: &str,
+        suffix: &str,
+        size: u64,
+        mode: u32,
+        reserve: bool,
+    ) -> PyResult<Self> {
+        let name = Name::new(prefix, id).map_err(|error| to_python(py, error))?;
+        let work = if reserve { usize::try_from(size).unwrap_or(usize::MAX) } else { 0 };
+        let call = Call { processes: Some(1), progress: None };
+        let (draft, path) =
+            run(py, &call, work.max(SYSTEM_CALL), |_| shm::draft(&directory, &name, suffix, size, mode, reserve))?;
+        Ok(Self { draft: Mutex::new(Some(draft)), path })
+    }
+
+    /// Map the reserved bytes of the file, to be filled.
+    fn map(&self, py: Python<'_>, nbytes: usize) -> PyResult<shm::Segment> {
+        let file = self.file(py)?;
+        let segment = megalith_shm::Segment::writable(&file, nbytes).map_err(|error| to_python(py, error))?;
+        Ok(shm::Segment::new(segment))
     }
 
     /// A descriptor of the file, the caller's to close.
@@ -170,6 +203,7 @@ impl Draft {
     fn publish(&self, py: Python<'_>, replace: bool) -> PyResult<()> {
         let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
         let draft = draft.ok_or_else(|| to_python(py, ended()))?;
+        step("written");
         run(py, &Call::default(), SYSTEM_CALL, |_| draft.publish(replace))
     }
 

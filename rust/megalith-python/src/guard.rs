@@ -8,6 +8,7 @@
 //! Views are made before `run` and moved into it; no Python object is touched inside.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use megalith_core::{Result, Workers, pool};
 use pyo3::exceptions::PyImportError;
@@ -73,6 +74,30 @@ pub(crate) fn run<R: Send>(
     match interrupt {
         Some(error) => Err(error),
         None => result.map_err(|error| to_python(py, error)),
+    }
+}
+
+/// The pauses between two looks of [`wait`]: short at first, and never longer than a waiter notices.
+const PAUSES: [Duration; 2] = [Duration::from_micros(250), Duration::from_millis(4)];
+
+/// Look until there is something, until `deadline`, or until a signal's handler raises; None when the time is up.
+///
+/// `look` runs detached; between two looks the thread sleeps, and Python's signals are polled.
+pub(crate) fn wait<R: Send>(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    mut look: impl FnMut() -> Result<Option<R>> + Send,
+) -> PyResult<Option<R>> {
+    let [mut pause, longest] = PAUSES;
+    loop {
+        let found = py.detach(&mut look).map_err(|error| to_python(py, error))?;
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if found.is_some() || left.is_some_and(|left| left.is_zero()) {
+            return Ok(found);
+        }
+        py.detach(|| std::thread::sleep(left.map_or(pause, |left| left.min(pause))));
+        py.check_signals()?;
+        pause = (pause * 2).min(longest);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What `megalith info` says of this machine: the processor, and the place where shared arrays live.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
@@ -9,8 +10,8 @@ use crate::error::to_python;
 
 /// The directory of shared arrays.
 #[pyfunction]
-pub(crate) fn shared_directory() -> PathBuf {
-    megalith_shm::directory::directory()
+pub(crate) fn shared_directory() -> OsString {
+    megalith_shm::directory::directory().into_os_string()
 }
 
 /// Room on the file system of a directory, in bytes; what is not known is None.

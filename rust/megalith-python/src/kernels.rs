@@ -8,7 +8,7 @@ use megalith_core::error::{Error, Result};
 use megalith_core::{SinkView, SourceView, Workers, match_dtype};
 use megalith_kernels::correlate1d::{Input, Mode};
 use megalith_kernels::lut_index::{self, Kernel, Weights};
-use megalith_kernels::{block_sums as sums, correlate1d as correlation, lut, neighbours, where_};
+use megalith_kernels::{block_sums as sums, checksum, correlate1d as correlation, lut, neighbours, where_};
 use numpy::{PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
@@ -386,6 +386,22 @@ pub(crate) fn find_pairs(
         )
     })
     .map(Pairs)
+}
+
+/// CRC-32 and XXH3-64 of bytes and the items of an array of any type behind them, in C order; see `megalith.records`.
+#[pyfunction]
+#[pyo3(signature = (prefix, source, processes=None, progress=None))]
+pub(crate) fn checksums(
+    py: Python<'_>,
+    prefix: &[u8],
+    source: Array<'_, '_>,
+    processes: Option<usize>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<(u32, u64)> {
+    let view = items(source);
+    let work = prefix.len() + view.len() * view.itemsize();
+    let found = run(py, &Call { processes, progress }, work, |workers| checksum::checksums(workers, prefix, &view))?;
+    Ok((found.crc32, found.xxh3))
 }
 
 /// An error if the sink has not the shape of the source.

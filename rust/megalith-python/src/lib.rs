@@ -9,8 +9,10 @@ mod files;
 mod guard;
 mod info;
 mod kernels;
+mod shm;
 
 use pyo3::prelude::*;
+use pyo3::types::IntoPyDict;
 
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -22,6 +24,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<kernels::Pairs>()?;
     module.add_class::<files::File>()?;
     module.add_class::<files::Draft>()?;
+    module.add_class::<shm::Segment>()?;
+    module.add_class::<shm::Turned>()?;
+    module.add_function(wrap_pyfunction!(shm::shared_turn, module)?)?;
+    module.add_function(wrap_pyfunction!(shm::shared_holder, module)?)?;
+    module.add_function(wrap_pyfunction!(shm::shared_remove, module)?)?;
+    module.add_function(wrap_pyfunction!(shm::shared_list, module)?)?;
+    module.add_function(wrap_pyfunction!(shm::user_id, module)?)?;
     module.add_function(wrap_pyfunction!(info::shared_directory, module)?)?;
     module.add_function(wrap_pyfunction!(info::capacity, module)?)?;
     module.add_function(wrap_pyfunction!(info::cpu_level, module)?)?;
@@ -34,5 +43,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(kernels::block_sums, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::block_counts, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::find_pairs, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::checksums, module)?)?;
+    let forked = wrap_pyfunction!(shm::after_fork_in_child, module)?;
+    let handlers = [("after_in_child", forked)].into_py_dict(module.py())?;
+    module.py().import("os")?.getattr("register_at_fork")?.call((), Some(&handlers))?;
     Ok(())
 }
