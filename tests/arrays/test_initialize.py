@@ -174,8 +174,3 @@ def test_initialize_sink_refuses_to_guess_a_shape():
 def test_initialize_sink_refuses_a_read_only_array():
     with pytest.raises(LayoutError):
         megalith.initialize_sink(LAYOUTS["read-only"](np.zeros(3)))
-
-
-def test_initialize_sink_in_shared_memory_says_that_it_is_not_there_yet():
-    with pytest.raises(ArgumentError, match="shared"):
-        megalith.initialize_sink(shape=(3,), dtype=np.uint8, memory="shared")

@@ -236,12 +236,6 @@ def test_write_of_a_file_onto_itself_leaves_its_values(tmp_path):
     assert_identical(np.load(tmp_path / "a.npy"), values)
 
 
-def test_read_into_shared_memory_says_that_it_is_not_there_yet(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(ArgumentError, match="shared"):
-        megalith.read(tmp_path / "a.npy", memory="shared")
-
-
 def test_read_refuses_a_sink_of_another_shape(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
     with pytest.raises(ShapeError):

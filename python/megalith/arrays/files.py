@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import megalith.arrays as settings
-from megalith import _checks, _core
+from megalith import _checks, _core, _npy
 from megalith._optional import is_instance
 from megalith._progress import progress
+from megalith._shared_memory import anonymous
 from megalith._threads import requested
-from megalith.arrays import npy
 from megalith.arrays.blocks import boxes
 from megalith.arrays.kernels.common import refuse_other_view
-from megalith.arrays.sink import Target, given_array, refuse_memory
+from megalith.arrays.sink import Target, given_array, is_shared
 from megalith.arrays.source import Source, as_source, is_path, mapped_file, view_of
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
 
@@ -47,7 +47,8 @@ def read(
     slicing : int, slice, Ellipsis or tuple of these, optional
         The part to read, as between the brackets of an array. Only its bytes are read.
     memory : {'shared'}, optional
-        Kind of memory of a fresh array; 'shared' comes with ``megalith.shared``.
+        Kind of memory of a fresh array. 'shared' memory has no name: forked children see it and write into it, and it
+        is gone with the last array that shows it. (``megalith.shared`` gives names, for all processes.)
     blocks : int, optional
         Kept for callers of older interfaces; the cut of the work does not depend on it.
     processes : int or 'serial', optional
@@ -76,6 +77,8 @@ def read(
         If the sink has another shape.
     DTypeError
         If the sink cannot hold every value.
+    SharedMemoryFullError
+        If shared memory has no room for it.
 
     Notes
     -----
@@ -95,7 +98,7 @@ def read(
     >>> megalith.read(path, slicing=(slice(1, 3), 0)).array
     array([4, 8])
     """
-    refuse_memory(memory)
+    in_shared_memory = is_shared(memory, sink)
     if blocks is not None:
         _checks.positive_int("blocks", blocks)
     threads = requested(processes, settings.default_processes)
@@ -105,6 +108,8 @@ def read(
         raise ArgumentError(message, name=unknown[0], got=kwargs[unknown[0]], expected="dtype, shape, offset, order")
     source = as_source(source, **kwargs)
     box, shape, steps = _checks.box(... if slicing is None else slicing, source.shape)
+    if in_shared_memory:
+        sink = anonymous(shape, source.dtype, source.order or "C")
     if any(part != slice(None) for part in steps):
         return _read_steps(source, sink, slicing, shape)
     kept = _kept_axes(... if slicing is None else slicing, source.ndim)
@@ -281,7 +286,7 @@ def write(
     existed = path.exists()
     if not overwrite and existed:
         _refuse_other(path, described, source, order, is_raw=is_raw)
-    header = b"" if is_raw else npy.make_header(source.shape, source.dtype, order)
+    header = b"" if is_raw else _npy.make_header(source.shape, source.dtype, order)
     draft = _core.Draft(os.fspath(path), len(header) + source.nbytes)
     try:
         draft.write(0, header)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from megalith import _npy
 from megalith._checks import same_shape
 from megalith._optional import is_instance
-from megalith.arrays import npy
+from megalith._shared_memory import anonymous
 from megalith.arrays.blocks import block_count, thread_count
-from megalith.arrays.sink import Target, given_array, refuse_memory
+from megalith.arrays.sink import Target, given_array, is_shared
 from megalith.arrays.source import Source, as_source, is_path
-from megalith.exceptions import ArgumentError, DTypeError, LayoutError
+from megalith.exceptions import ArgumentError, DTypeError, LayoutError, ShapeError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -264,7 +265,7 @@ def initialize_sink(
     shape, dtype, order : optional
         Of a new sink; what is None is taken from `source`. Of an existing one: checked.
     memory : {'shared'}, optional
-        Kind of memory; 'shared' comes with ``megalith.shared``.
+        Kind of memory of a new array: 'shared' memory is seen and written by forked children too.
     location : path, optional
         The ``.npy`` file of a new sink. It is visible at once, filled with zeros: the caller writes into it.
     mode : {'r+', 'w+'}, optional
@@ -289,6 +290,8 @@ def initialize_sink(
         If nothing says what to make.
     OSError
         If there is no room for the file.
+    SharedMemoryFullError
+        If there is no room in shared memory.
 
     References
     ----------
@@ -302,7 +305,7 @@ def initialize_sink(
     >>> sink.shape, buffer.dtype
     ((2, 3), dtype('uint8'))
     """
-    refuse_memory(memory)
+    in_shared_memory = is_shared(memory, sink if sink is not None else location)
     if mode not in (None, "r+", "w+"):
         message = f"mode: got {mode!r}, expected 'r+', 'w+' or None"
         raise ArgumentError(message, name="mode", got=mode, expected="'r+', 'w+' or None")
@@ -321,7 +324,13 @@ def initialize_sink(
             message = "sink: nothing says its shape and dtype; give them, or a source to take them from"
             raise ArgumentError(message, name="sink", got=None, expected="shape and dtype, or source")
         shape = tuple(operator.index(n) for n in shape)
-        made = _make(None if location is None else Path(location), shape, wanted, order, mode)
+        if any(n < 0 for n in shape):
+            message = f"shape: got {shape}, expected lengths of 0 or more"
+            raise ShapeError(message, name="shape", got=shape, expected=">= 0")
+        if in_shared_memory:
+            made = as_source(anonymous(shape, wanted, order))
+        else:
+            made = _make(None if location is None else Path(location), shape, wanted, order, mode)
     buffer = _buffer(made.as_buffer()) if return_buffer else None
     if buffer is not None and as_1d:
         flat = buffer.reshape(-1, order="A")
@@ -347,7 +356,7 @@ def _existing(sink: Any, shape: tuple[int, ...] | None, dtype: np.dtype[Any] | N
 
 def _make(path: Path | None, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, mode: str | None) -> Source:
     if path is not None and mode != "w+" and path.exists():
-        header = npy.read_header(path)
+        header = _npy.read_header(path)
         contiguous = order if len(shape) > 1 else "C"
         if (header.shape, header.dtype, header.order) == (shape, dtype, contiguous) and 0 not in shape:
             return as_source(np.load(path, mmap_mode="r+"))

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megalith import _core
+from megalith import _core, _npy
 from megalith._checks import same_shape
 from megalith._optional import is_instance
-from megalith.arrays import npy
 from megalith.arrays.source import Source, is_path, is_same_file, mapped_file, view_of
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
 
@@ -77,7 +76,7 @@ class Target:
         if path.suffix != ".npy":
             message = f"sink: {path} does not end in '.npy'; results are written as .npy files, or to arrays"
             raise FormatError(message, path=path, field="suffix", got=path.suffix)
-        header = npy.make_header(shape, dtype, order)
+        header = _npy.make_header(shape, dtype, order)
         nbytes = math.prod(shape) * dtype.itemsize
         self._path = path
         self._draft = _core.Draft(os.fspath(path), len(header) + nbytes)
@@ -216,17 +215,18 @@ def given_array(sink: Any) -> AnyArray:
     return array
 
 
-def refuse_memory(memory: str | None) -> None:
-    """Check a `memory` argument.
+def is_shared(memory: str | None, sink: Any) -> bool:
+    """Check a `memory` argument, and say whether it asks for a fresh array in shared memory.
 
     Raises
     ------
     ArgumentError
-        For 'shared', which comes with megalith.shared, and for anything but None.
+        For anything but 'shared' and None, and for 'shared' together with a sink, which has its own memory.
     """
-    if memory == "shared":
-        message = "memory: 'shared' needs megalith.shared, which this version does not have yet; use memory=None"
-        raise ArgumentError(message, name="memory", got="shared", expected="None")
-    if memory is not None:
+    if memory not in (None, "shared"):
         message = f"memory: got {memory!r}, expected 'shared' or None"
         raise ArgumentError(message, name="memory", got=memory, expected="'shared' or None")
+    if memory is not None and sink is not None:
+        message = "memory: 'shared' is for fresh arrays, and a sink was given; give one of the two"
+        raise ArgumentError(message, name="memory", got=memory, expected="None with a sink")
+    return memory is not None

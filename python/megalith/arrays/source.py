@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megalith import _checks, _core
+from megalith import _checks, _core, _npy
 from megalith._optional import is_instance
-from megalith.arrays import npy
+from megalith._shared_memory import segment_of
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError, ShapeError, TruncatedFileError
 
 if TYPE_CHECKING:
@@ -177,7 +177,9 @@ class Source:
         """Whether kernels read it in windows: files, datasets, and mappings of large files."""
         if self.is_file or self._dataset is not None:
             return True
-        return self.nbytes > MAPPED_BYTES and self.location is not None and self.order is not None
+        if self.memory is not None or self.nbytes <= MAPPED_BYTES:
+            return False
+        return self.location is not None and self.order is not None
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -399,7 +401,14 @@ def _memory(array: AnyArray) -> Source:
     if isinstance(array, np.ma.MaskedArray):
         message = "source: a masked array, whose mask would be lost; give array.filled(value) or array.data"
         raise DTypeError(message, name="source", got="MaskedArray", supported="ndarray")
-    return Source(array.shape, array.dtype, _order(array), array=array)
+    described = Source(array.shape, array.dtype, _order(array), array=array)
+    segment = segment_of(array) if array.base is not None else None
+    if segment is not None:
+        described.memory = "shared"
+        if segment.path is not None:
+            described.location = Path(segment.path)
+            described.offset = array.__array_interface__["data"][0] - segment.address
+    return described
 
 
 def _order(array: AnyArray) -> Order | None:
@@ -449,7 +458,7 @@ def _mapped_file(array: AnyArray) -> tuple[Path, int] | None:
 
 
 def _npy_file(path: Path) -> Source:
-    header = npy.read_header(path)
+    header = _npy.read_header(path)
     return Source(header.shape, header.dtype, header.order, location=path, offset=header.offset)
 
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-__all__ = ["Child", "compute_threads", "kill_when", "run_python", "tmpfs_command"]
+__all__ = [
+    "Child",
+    "compute_threads",
+    "kill_when",
+    "left_behind",
+    "run_python",
+    "shared_directory",
+    "tmpfs_command",
+]
 
 THREADS = '''
 import os
@@ -244,3 +253,42 @@ def tmpfs_command(mount: Path, size: str) -> list[str] | None:
         if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
             return command
     return None
+
+
+def left_behind(directory: Path) -> list[str]:
+    """List what shared arrays left in a directory.
+
+    Parameters
+    ----------
+    directory : Path
+        What was given as `shm_path`.
+
+    Returns
+    -------
+    names : list of str
+        Files in it and below, sorted. Of the directories of locks (``megalith-<uid>``) only what is in them counts.
+    """
+    found = []
+    for path in sorted(directory.rglob("*")):
+        is_own = path.parent == directory and path.name.startswith("megalith-") and path.name[9:].isdecimal()
+        if not (is_own and path.is_dir() and not path.is_symlink()):
+            found.append(str(path.relative_to(directory)))
+    return found
+
+
+@contextmanager
+def shared_directory() -> Iterator[Path]:
+    """Make a directory in shared memory for one test, so that nobody else's arrays are in it.
+
+    Yields
+    ------
+    directory : Path
+        An empty directory in ``/dev/shm``, or where temporary files are if there is none. It is removed at the end
+        with all that is in it.
+    """
+    memory = Path("/dev/shm")
+    directory = Path(tempfile.mkdtemp(prefix="megalith-test-", dir=memory if memory.is_dir() else None))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)

@@ -1,0 +1,240 @@
+"""Values from files, or from any memory that holds one."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from megalith import _core, _npy
+from megalith._threads import requested
+from megalith.exceptions import ArgumentError, DTypeError, FormatError
+from megalith.records import archive
+from megalith.records.tree import unflatten
+
+if TYPE_CHECKING:
+    from io import FileIO
+
+    from megalith._typing import AnyArray, Order, PathLike, Processes
+
+Make: TypeAlias = Callable[[int, "tuple[int, ...]", "np.dtype[Any]", "Order"], "AnyArray"]
+
+# Smaller files are read at once.
+SMALL_BYTES = 1 << 20
+
+
+def read(
+    buffer: bytes | bytearray | memoryview,
+    path: PathLike,
+    make: Make | None = None,
+    *,
+    verify: bool = False,
+    processes: Processes = None,
+) -> Any:
+    """Read a value from memory that holds the whole file.
+
+    Parameters
+    ----------
+    buffer : bytes-like
+        The bytes of the file.
+    path : path
+        Its name: for messages, and its suffix says whether it is one array (``.npy``) or a record (``.npz``).
+    make : callable, optional
+        ``make(offset, shape, dtype, order)`` gives an array of the file. By default views of the buffer.
+    verify : bool
+        Whether to compute the checksum of each array of a record. A ``.npy`` file holds none.
+    processes : int or 'serial', optional
+        Upper bound on threads for `verify`; None means all cores given to this process.
+
+    Returns
+    -------
+    value : object
+        The value that was written.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are damaged, or are no record. Nothing outside of the buffer is ever touched.
+    TruncatedFileError
+        If the end of them is missing.
+    DTypeError
+        If a ``.npy`` file holds pickled Python objects, which are never loaded.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from megalith import records
+    >>> path = records.save(pathlib.Path(tempfile.mkdtemp()) / 'pair', (np.eye(2), None))
+    >>> records.read(path.read_bytes(), path)[0].flags.owndata
+    False
+    """
+    view = memoryview(buffer).cast("B")
+    if make is None:
+        make = _views(view)
+    name = os.fspath(path)
+    if name.endswith(".npy"):
+        header = _npy.parse_header(view, path, len(view))
+        return make(header.offset, header.shape, header.dtype, header.order)
+    if not name.endswith(".npz"):
+        message = f"{name}: values are kept in files that end in '.npy' or '.npz'"
+        raise FormatError(message, path=path, field="suffix", got=Path(name).suffix)
+    found = archive.parse(view, path)
+    threads = requested(processes) if verify else None
+    leaves = []
+    for i, (start, size) in enumerate(found.members):
+        member = archive.member_name(i)
+        shape, dtype, order, offset = _header(view[start : start + size], path, member)
+        array = make(start + offset, shape, dtype, order)
+        if verify:
+            items = array.T if order == "F" else array
+            _, xxh3 = _core.checksums(bytes(view[start : start + offset]), items, threads)
+            if f"{xxh3:016x}" != found.checksums[i]:
+                message = f"{name}, member {member}: its checksum is wrong: the file is damaged"
+                raise FormatError(message, path=path, field=f"{member}: xxh3", got=f"{xxh3:016x}")
+        leaves.append(array)
+    return unflatten(found.value, leaves, path)
+
+
+def _header(member: memoryview, path: PathLike, name: str) -> _npy.Header:
+    """Read the header of a member, which ends with its last element."""
+    try:
+        header = _npy.parse_header(member, path, len(member), name)
+    except DTypeError as error:
+        raise FormatError(error.message, path=path, field=f"{name}: descr", got=str(error)) from error
+    wanted = header.offset + _nbytes(header.shape, header.dtype)
+    if wanted != len(member):
+        message = f"{os.fspath(path)}, member {name}: it has {len(member)} bytes, its header says {wanted}"
+        raise FormatError(message, path=path, field=f"{name}: size", got=len(member))
+    return header
+
+
+def _nbytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    nbytes = dtype.itemsize
+    for n in shape:
+        nbytes *= n
+    return nbytes
+
+
+def _views(buffer: memoryview) -> Make:
+    """Return a maker of views."""
+
+    def view(offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> AnyArray:
+        return np.ndarray(shape, dtype, buffer, offset, order=order)
+
+    return view
+
+
+def load(
+    path: PathLike,
+    mmap_mode: Literal["r", "c"] | None = None,
+    *,
+    verify: bool = False,
+    processes: Processes = None,
+) -> Any:
+    """Read a value from a file.
+
+    Parameters
+    ----------
+    path : path
+        A ``.npy`` file, or a ``.npz`` file that `save` wrote.
+    mmap_mode : {'r', 'c'}, optional
+        Map the arrays instead of reading them: read-only, or with changes that stay in memory. They are memmaps then.
+    verify : bool
+        Whether to compute the checksum of each array of a record. A ``.npy`` file holds none.
+    processes : int or 'serial', optional
+        Upper bound on threads; None means all cores given to this process.
+
+    Returns
+    -------
+    value : object
+        The value that was written.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        If the file cannot be opened.
+    FormatError
+        If it is damaged, or no record.
+    TruncatedFileError
+        If its end is missing.
+    DTypeError
+        If a ``.npy`` file holds pickled Python objects, which are never loaded.
+    ArgumentError
+        If there is no such `mmap_mode`.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from megalith import records
+    >>> path = records.save(pathlib.Path(tempfile.mkdtemp()) / 'model', {'a': np.arange(3.0), 'b': [1, 2.5, 'x']})
+    >>> records.load(path)
+    {'a': array([0., 1., 2.]), 'b': [1, 2.5, 'x']}
+    >>> records.load(path, mmap_mode='r')['a'].flags.writeable
+    False
+    """
+    if mmap_mode not in (None, "r", "c"):
+        message = f"mmap_mode: got {mmap_mode!r}, expected 'r', 'c' or None; files of values are never changed"
+        raise ArgumentError(message, name="mmap_mode", got=mmap_mode, expected="'r', 'c' or None")
+    path = Path(path)
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        is_small = size <= SMALL_BYTES
+        content: Any = file.readall() if is_small else mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        buffer = memoryview(content)
+        if mmap_mode is not None:
+            make = _memmaps(file, path, mmap_mode)
+        elif is_small:
+            make = _copies(buffer)
+        else:
+            opened = _core.File(os.fspath(path))
+            if not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return load(path, mmap_mode, verify=verify, processes=processes)  # Another file has the name by now.
+            make = _reads(opened, requested(processes))
+        return read(buffer, path, make, verify=verify, processes=processes)
+
+
+def _copies(buffer: memoryview) -> Make:
+    """Return a maker of copies."""
+    views = _views(buffer)
+
+    def copy(offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> AnyArray:
+        array: AnyArray = np.ndarray(shape, dtype, order=order)
+        if array.nbytes:
+            _npy.raw(array)[...] = _npy.raw(views(offset, shape, dtype, order))
+        return array
+
+    return copy
+
+
+def _memmaps(file: FileIO, path: Path, mode: Literal["r", "c"]) -> Make:
+    """Return a maker of memmaps of an open file."""
+    name = os.fspath(path.absolute())
+
+    def memmap(offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> AnyArray:
+        if _nbytes(shape, dtype) == 0:
+            array: AnyArray = np.ndarray(shape, dtype, b"" if mode == "r" else bytearray(), order=order)
+            return array
+        mapped: AnyArray = np.memmap(file, dtype, mode, offset, shape, order)
+        mapped.filename = name  # type: ignore[attr-defined]
+        return mapped
+
+    return memmap
+
+
+def _reads(file: _core.File, threads: int | None) -> Make:
+    """Return a maker of arrays that are read by all cores."""
+
+    def read_all(offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> AnyArray:
+        array: AnyArray = np.ndarray(shape, dtype, order=order)
+        if array.nbytes:
+            items = array.T if order == "F" else array
+            file.read_box(offset, items.shape, [(0, n) for n in items.shape], items, threads, None)
+        return array
+
+    return read_all
