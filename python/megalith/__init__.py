@@ -1,6 +1,6 @@
 """megalith: NumPy arrays that have outgrown NumPy, at the speed of memory."""
 
-from megalith import arrays, exceptions
+from megalith import arrays, exceptions, records, shared
 from megalith._core import __version__
 from megalith._threads import set_threads, threads
 from megalith.arrays import (
@@ -40,7 +40,9 @@ __all__ = [
     "initialize_source",
     "neighbours",
     "read",
+    "records",
     "set_threads",
+    "shared",
     "threads",
     "where",
     "write",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import megalith
+from megalith._shared_memory import DEFAULT_DIRECTORY, DEFAULT_PREFIX
 from megalith.exceptions import MegalithError
 
 if TYPE_CHECKING:
@@ -27,6 +28,20 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--repeat", type=int, metavar="N", help="times each step is run (the median counts)")
 
     commands.add_parser("info", help="say what megalith finds on this machine")
+
+    shared = commands.add_parser("shared", help="arrays shared between processes: list them, free them")
+    actions = shared.add_subparsers(dest="action", required=True)
+    for name, text in (
+        ("ls", "list the arrays, oldest first"),
+        ("free", "free arrays by their names"),
+        ("prune", "free arrays of this user that are too old, then the oldest until the rest is small enough"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--directory", metavar="DIR", default=DEFAULT_DIRECTORY, help="where they are")
+        action.add_argument("--prefix", default=DEFAULT_PREFIX, help="what their file names begin with")
+    actions.choices["free"].add_argument("ids", nargs="+", metavar="ID")
+    actions.choices["prune"].add_argument("--max-bytes", type=int, metavar="N", help="what may stay, in bytes")
+    actions.choices["prune"].add_argument("--max-age", type=float, metavar="S", help="seconds an array may be old")
     return parser
 
 
@@ -50,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(info())
             return 0
+        if options.command == "shared":
+            from megalith.cli.shared import run
+
+            return run(options)
         from megalith.cli.demo import demo
 
         return demo(options.input, options.json, options.report, options.processes, options.repeat)

@@ -1,13 +1,15 @@
 """``megalith demo``: the main job on a volume, step by step against NumPy and SciPy.
 
-Smooth along each axis, threshold, find the voxels and the pairs of neighbours among them, and classify each voxel by
-its surroundings. Each step is run by megalith and by the function people use today, on the same data; both are timed
-and their results compared.
+Smooth along each axis, threshold, find the voxels and the pairs of neighbours among them, share the volume with worker
+processes, and classify each voxel by its surroundings. Each step is run by megalith and by the function people use
+today, on the same data; both are timed and their results compared.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 # Each way of a step is run three times, the median counts; after this many seconds it is not run again.
 REPEAT, ENOUGH_S = 3, 5.0
+
+# Processes that share a volume.
+WORKERS = 2
 
 SMOOTHING = np.array([1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0]) / 64.0
 
@@ -231,6 +236,7 @@ def demo(
             "voxels", lambda: megalith.where(mask), "numpy.argwhere", lambda: np.argwhere(mask), mask.nbytes
         )
         pairs = _neighbours(job, mask)
+        _share(job, smooth)
         classes = _classify(job, ndimage, mask)
         _say(f"{volume.shape} {volume.dtype}: threshold {threshold}, {len(voxels):,} voxels, {pairs:,} neighbour pairs")
     table = {
@@ -301,6 +307,33 @@ def _neighbours(job: Job, mask: AnyArray) -> int:
         )
         total += len(pairs)
     return total
+
+
+def _share(job: Job, volume: AnyArray) -> None:
+    """Have worker processes work on one volume: in shared memory, and sent to each."""
+    context = multiprocessing.get_context("spawn")
+    name = f"megalith-demo-{os.getpid()}"
+    with context.Pool(WORKERS) as pool:
+
+        def run(array: AnyArray) -> AnyArray:
+            parts = pool.map(_occupied, [(array, part) for part in range(WORKERS)], chunksize=1)
+            return np.concatenate(parts)
+
+        def ours() -> AnyArray:
+            try:
+                return run(megalith.shared.cache(name, volume, verbose=False))
+            finally:
+                megalith.shared.free(name)
+
+        run(volume[:1])  # The workers have started and imported what they need.
+        job.run(f"share with {WORKERS} processes", ours, "multiprocessing: pickled", lambda: run(volume), volume.nbytes)
+
+
+def _occupied(task: tuple[AnyArray, int]) -> AnyArray:
+    """Count the voxels in use, in this worker's part of the slices."""
+    volume, part = task
+    slices = np.array_split(volume, WORKERS)[part]
+    return np.array([np.count_nonzero(image) for image in slices], dtype=np.int64)
 
 
 def _classify(job: Job, ndimage: Any, mask: AnyArray) -> AnyArray:
