@@ -460,6 +460,24 @@ def test_a_user_cannot_free_what_is_anothers(run, shm):
 
 
 @NEEDS_TWO_USERS
+@pytest.mark.parametrize("umask", ["0o077", "0o177", "0o777"])
+def test_who_is_not_root_stores_under_any_umask(run, shm, umask):
+    code = f"""
+    def store():
+        os.umask({umask})
+        assert cache("a", ones).sum() == 3
+        with allocate("b", 3, "u1"):
+            pass
+        assert get("b").sum() == 0
+    works = as_nobody(store)
+    own = shm / f"megalith-{{NOBODY}}"
+    assert works and own.stat().st_mode & 0o777 == 0o700
+    clean()
+    """
+    run(shm, NOBODY, code)
+
+
+@NEEDS_TWO_USERS
 def test_two_users_do_not_wait_for_each_other(run, shm):
     code = """
     def slow():

@@ -89,10 +89,12 @@ def test_every_public_class_and_its_methods_are_documented(name):
 def members(name, cls):
     """Full names of the public methods and properties of a class."""
     kinds = (property, staticmethod, classmethod)
+    inherited = np.ndarray if issubclass(cls, np.ndarray) else object  # documented by NumPy
     return [
         f"{name}.{member}"
         for member, thing in vars(cls).items()
-        if not member.startswith("_") and (inspect.isfunction(thing) or isinstance(thing, kinds))
+        if not member.startswith("_") and not hasattr(inherited, member)
+        if inspect.isfunction(thing) or isinstance(thing, kinds)
     ]
 
 
@@ -103,6 +105,8 @@ def test_docstrings_have_the_form_that_numpydoc_wants(name, root):
     wanted = set(tomllib.loads((root / "pyproject.toml").read_text())["tool"]["numpydoc_validation"]["checks"])
     if name == "megalith.threads":  # a context manager: what it yields is nothing
         wanted.remove("YD01")
+    if issubclass(CLASSES.get(name, object), np.ndarray):  # its arguments are ndarray's, and nobody calls it
+        wanted.remove("PR01")
     found = [f"{code} {text}" for code, text in validate(name)["errors"] if code in wanted]
     assert found == []
 

@@ -220,8 +220,11 @@ def main():
     with LocalCluster(n_workers=2, threads_per_worker=1, **silent) as cluster, Client(cluster) as client:
         one, two = list(client.scheduler_info(n_workers=-1)["workers"])
 
+        futures = []  # Kept: dask loses what is scattered again just while it forgets it, of any array.
+
         def scattered(f, x, **kwargs):
             [future] = client.scatter([x], **kwargs)
+            futures.append(future)
             return client.submit(f, future, pure=False).result()
 
         out["scatter"] = cases(scattered)

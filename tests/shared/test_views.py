@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import warnings
 import weakref
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import megalith
+from megalith.exceptions import LayoutError
 from megalith.shared import SharedArray
 from megalith.testing.cases import assert_identical
 
@@ -305,3 +307,16 @@ def test_a_shared_array_is_refused_as_a_sink(array):
 def test_numpy_saves_and_loads_it(array, tmp_path):
     np.save(tmp_path / "a.npy", array)
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), VALUES)
+
+
+@pytest.mark.parametrize(("name", "value"), [("shape", (24,)), ("dtype", np.int64), ("strides", (8, 32))])
+def test_what_every_user_in_the_process_holds_cannot_be_reshaped_in_place(array, name, value):
+    with pytest.raises(LayoutError, match="change a view's"):
+        setattr(array, name, value)
+    assert array.shape == VALUES.shape
+    own = array.view()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        own.shape = (24,)
+    assert own.shape == (24,)
+    assert array.shape == VALUES.shape

@@ -14,9 +14,20 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A shared array: its name, its file, its size in bytes, whose it is, and when it was made (seconds, as time.time).
+    """A shared array that is there.
 
-    The owner is a user's name, or a number where the user has none.
+    Parameters
+    ----------
+    id : str
+        Its name.
+    path : str
+        Its file.
+    nbytes : int
+        The size of the file.
+    owner : str
+        The user it belongs to, by name where there is one.
+    created : float
+        When it was made, in seconds as of `time.time`.
     """
 
     id: str

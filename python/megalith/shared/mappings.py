@@ -74,9 +74,9 @@ def _remember(path: str, array: SharedArray) -> None:
 
 
 def _array(segment: _core.Segment, path: str) -> SharedArray:
-    header = _npy.parse_header(memoryview(segment), path, len(segment))
+    header = _npy.parse_header(segment.memory, path, len(segment))
     return view(segment, header.offset, header.shape, header.dtype, header.order)
 
 
 def _record(segment: _core.Segment, path: str) -> Any:
-    return records.read(memoryview(segment), path, lambda *where: view(segment, *where))
+    return records.read(segment.memory, path, lambda *where: view(segment, *where))

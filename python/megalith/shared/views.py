@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from megalith import _core
 from megalith._shared_memory import segment_of
+from megalith.exceptions import LayoutError
 from megalith.shared import transports
 
 if TYPE_CHECKING:
-    from megalith import _core
     from megalith._typing import AnyArray, Order
 
 
@@ -35,6 +36,14 @@ class SharedArray(np.ndarray[Any, Any]):
     def __array_finalize__(self, source: Any) -> None:
         # Of what dask does with an array, only its making a view passes by here when dask was imported after `view`.
         transports.prepare(SharedArray)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("shape", "dtype", "strides") and isinstance(self.base, _core.Segment):
+            message = (
+                f"array: its {name} is what every other user of it in this process sees; change a view's: a.view()"
+            )
+            raise LayoutError(message, name="array", reason=f"{name} is shared")
+        super().__setattr__(name, value)
 
     def __array_wrap__(self, array: AnyArray, context: Any = None, return_scalar: bool = False) -> Any:
         if array is self:

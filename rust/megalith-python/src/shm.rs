@@ -14,6 +14,7 @@ use megalith_shm::{Claim, Identity, Name, Turn, directory, list, turn};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyMemoryView;
 
 use crate::error::to_python;
 use crate::guard::{Call, SYSTEM_CALL, run, wait};
@@ -64,6 +65,12 @@ impl Segment {
     #[getter]
     fn identity(&self) -> Option<Stamp> {
         self.segment.identity().map(stamp)
+    }
+
+    /// The bytes.
+    #[getter]
+    fn memory(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyMemoryView>> {
+        PyMemoryView::from(slf.as_any())
     }
 
     /// Where it is mapped.

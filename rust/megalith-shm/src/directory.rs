@@ -9,9 +9,9 @@
 //! time. In a directory like `/dev/shm`, which has the sticky bit, nobody else can then put another in its place.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use megalith_core::{Error, Result};
@@ -66,7 +66,11 @@ pub fn own(dir: &Path) -> Result<PathBuf> {
         }
         let path = own_path(dir);
         match std::fs::DirBuilder::new().mode(OURS).create(&path) {
-            Ok(()) => step("directory-made"),
+            Ok(()) => {
+                step("directory-made");
+                // A umask may take even our own permissions. The name is ours now, and nobody else can replace it.
+                std::fs::set_permissions(&path, Permissions::from_mode(OURS)).map_err(|e| failed(&path, e))?;
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(failed(&path, e)),
         }
