@@ -202,7 +202,48 @@ class FunctionKey:
         DTypeError
             If an argument cannot be identified; it names the place, such as ``args[1]['model'].net``.
         """
-        out = [self._function()]
+        return self.combine(*self.digests(args, kwargs))
+
+    @staticmethod
+    def combine(function: str, arguments: str) -> str:
+        """Return the key of a call of which both parts are known.
+
+        Parameters
+        ----------
+        function, arguments : str
+            What `digests` gives.
+
+        Returns
+        -------
+        key : str
+            32 hexadecimal digits.
+        """
+        return content_of_bytes(f"{function}{arguments}".encode()).hex()
+
+    def digests(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, str]:
+        """Return what stands for the function and what stands for the arguments of a call.
+
+        Parameters
+        ----------
+        args : tuple
+            Arguments by position.
+        kwargs : dict
+            Arguments by keyword.
+
+        Returns
+        -------
+        function, arguments : str
+            32 hexadecimal digits each.
+
+        Raises
+        ------
+        TypeError, DTypeError
+            As `call_key`.
+        """
+        return self.function_digest(), self._digest_of(args, kwargs)
+
+    def _digest_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        out: list[bytes] = []
         if self._key is not None:
             chosen = self._key(*args, **kwargs)
             out.append(encode_named(chosen, "key(...)", note=f" (the key of {self.name})"))
@@ -243,7 +284,7 @@ class FunctionKey:
         again = list(values)
         again[i] = NotImplemented
         labels = self._arguments.labels
-        out = [self._function()]
+        out: list[bytes] = []
         work = Work()
         for j, value in enumerate(again):
             try:
