@@ -303,11 +303,8 @@ class FunctionKey:
             if name == "*" and refused.path:
                 position += int(refused.path.pop()[1:-1])
             if position < n_bound:
-                where = (
-                    "self"
-                    if position == 0 and isinstance(self.function, types.MethodType)
-                    else f"{self.name}.args[{position}]"
-                )
+                is_self = position == 0 and not isinstance(self.function, functools.partial)
+                where = "self" if is_self else f"partial.args[{position}]"
             else:
                 where = f"args[{position - n_bound}]"
         elif name == "**":
@@ -472,8 +469,11 @@ _ANY = [
 ]
 
 
+_STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
 def _shown_name(parameter: inspect.Parameter) -> str:
-    return {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, parameter.name)
+    return _STARS.get(parameter.kind, parameter.name)
 
 
 def _twin(parameters: Sequence[inspect.Parameter], kept: Sequence[str], name: str) -> types.FunctionType:
@@ -485,7 +485,7 @@ def _twin(parameters: Sequence[inspect.Parameter], kept: Sequence[str], name: st
             words.append("*")
             seen_star = True
         seen_star = seen_star or parameter.kind is parameter.VAR_POSITIONAL
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        stars = _STARS.get(parameter.kind, "")
         words.append(stars + parameter.name + ("" if parameter.default is parameter.empty else "=None"))
         is_last_of_position = parameter.kind is parameter.POSITIONAL_ONLY and not (
             i + 1 < len(parameters) and parameters[i + 1].kind is parameter.POSITIONAL_ONLY

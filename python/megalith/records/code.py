@@ -11,11 +11,8 @@ the digest holds; that look takes about a microsecond.
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import dis
 import enum
-import fractions
 import functools
 import importlib
 import importlib.util
@@ -28,12 +25,12 @@ import site
 import sys
 import sysconfig
 import types
-import uuid
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from megalith._optional import is_instance
 from megalith.records.encoding import ENCODERS, Refused, Work, content_of_bytes, other, qualified, text
 
 if TYPE_CHECKING:
@@ -319,8 +316,13 @@ def _note(
 
 _DATA = (
     type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range, slice, np.generic, np.dtype,
-    pathlib.PurePath, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, decimal.Decimal,
-    fractions.Fraction, uuid.UUID, re.Pattern, enum.Enum,
+    pathlib.PurePath, re.Pattern, enum.Enum,
+)  # fmt: skip
+
+# Of modules that are not imported for this.
+_DATA_ELSEWHERE = (
+    ("datetime", "date"), ("datetime", "time"), ("datetime", "timedelta"), ("datetime", "tzinfo"),
+    ("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID"),
 )  # fmt: skip
 
 _NATIVE = (
@@ -333,7 +335,7 @@ def _is_data(value: Any) -> bool:
     """Whether a value is plain and cannot change."""
     if isinstance(value, tuple | frozenset):
         return all(_is_data(item) for item in value)
-    return isinstance(value, _DATA)
+    return isinstance(value, _DATA) or any(is_instance(value, module, name) for module, name in _DATA_ELSEWHERE)
 
 
 def default_names(function: types.FunctionType) -> dict[str, Any]:
@@ -475,7 +477,7 @@ def _inside(cell: types.CellType) -> Any:
 
 def _is_code(value: Any) -> bool:
     """Whether a value counts by what it does."""
-    if isinstance(value, types.FunctionType | type | types.ModuleType) or isinstance(value, _NATIVE):
+    if isinstance(value, (types.FunctionType, type, types.ModuleType, *_NATIVE)):
         return True
     if isinstance(value, types.MethodType | functools.partial):
         return False
@@ -531,9 +533,8 @@ class _Walk:
         if isinstance(value, np.ufunc):
             return self.package("numpy") + text(value.__name__)
         if isinstance(value, _NATIVE):
-            owner = getattr(value, "__self__", None)
-            module = getattr(value, "__module__", None) or (
-                owner.__name__ if isinstance(owner, types.ModuleType) else ""
+            module = getattr(value, "__module__", None) or getattr(
+                getattr(value, "__objclass__", None), "__module__", ""
             )
             return self.package(module) + text(qualified(value))
         within = inner(value)

@@ -54,8 +54,8 @@ def digest(value: Any, *, name: str = "value", processes: Processes = None) -> s
     Notes
     -----
     All nan of a type are one, 0.0 and -0.0 are two; inside of arrays bits count. Bytes that mean nothing (gaps in
-    structured types, what lies under a mask) do not count. Sums of squares of many arrays are not kept: a writable array
-    is read each time. What lies in a file that megalith published or cached is read once in a process.
+    structured types, what lies under a mask) do not count. A writable array is read each time; what lies in a file that
+    megalith published is read once in a process.
 
     Examples
     --------

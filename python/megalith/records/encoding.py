@@ -10,14 +10,12 @@ registered types come first, then bases that are known, then what pickle would t
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
+from megalith import _core
 from megalith.exceptions import DTypeError
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ Encoder = Callable[[Any, "Work"], bytes]
 # Longer encodings of containers are kept as digests, and remembered: what is met again is not done again.
 LONG = 1024
 
-# No level of containers has more on the stack than this one.
 MEND = "leave it out (ignore=), give a key of your own (key=), or say how by megalith.context.register_digest"
 
 # The form of the bytes; another one makes all digests others.
@@ -37,12 +34,11 @@ FORM: Final = b"1"
 
 def content_of(array: AnyArray, processes: int | None = None) -> bytes:
     """Return 16 bytes that stand for the elements of an array in C order."""
-    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest()
+    return _core.digest(array, processes)
 
 
-def content_of_bytes(data: bytes) -> bytes:
-    """Return 16 bytes that stand for others."""
-    return hashlib.blake2b(data, digest_size=16).digest()
+content_of_bytes = _core.digest_bytes
+"""What stands for bytes: 16 others."""
 
 
 class Refused(Exception):  # noqa: N818 - never seen by a user

@@ -6,6 +6,7 @@ doubles without their padding, so that bytes which mean nothing do not count.
 
 from __future__ import annotations
 
+import functools
 import math
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,6 @@ BLOCK = 1 << 20
 
 _NATIVE = "?bhilqBHILQefdFD"
 _LONG_DOUBLE = np.dtype(np.longdouble)
-_IS_X87 = np.finfo(np.longdouble).nmant == 63
 
 _shapes = [Struct(f"<B{n}q").pack for n in range(65)]
 _length = Struct("<Q").pack
@@ -122,7 +122,7 @@ def _content(array: AnyArray, work: Work) -> bytes:
         return _objects(array, work)
     if dtype.kind == "T":
         return _strings(array)
-    if dtype.char in "gG" and _IS_X87:
+    if dtype.char in "gG" and _has_padding():
         return b"".join([_content(part, work) for part in _without_padding(array)])
     if dtype.kind in "mM":
         array = array.view(f"{dtype.byteorder}i8")
@@ -131,6 +131,12 @@ def _content(array: AnyArray, work: Work) -> bytes:
     if dtype.itemsize == 0:
         return b""
     return _digest(array, work)
+
+
+@functools.cache
+def _has_padding() -> bool:
+    """Whether long doubles are the 80 bits of x87 in more bytes."""
+    return np.finfo(np.longdouble).nmant == 63
 
 
 def _without_padding(array: AnyArray) -> Iterator[AnyArray]:
@@ -244,7 +250,8 @@ def _scalar(value: Any, work: Work) -> bytes:
     if kind is not None:
         if value != value:
             value = type(value)("nan")
-        return b"n" + kind + value.tobytes()
+        data: bytes = value.tobytes()
+        return b"n" + kind + data
     plain = np.empty((), dtype)
     plain[()] = value
     return b"n" + _describe(dtype) + _content(plain, work)

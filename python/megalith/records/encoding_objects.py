@@ -11,7 +11,6 @@ import dataclasses
 import enum
 import functools
 import inspect
-import logging
 import pathlib
 import types
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from megalith.records.encoding import (
     derived,
     encode,
     encode_part,
+    named,
     other,
     qualified,
     shown,
@@ -88,8 +88,8 @@ def _proxy(value: Mapping[Any, Any], work: Work) -> bytes:
     return work.within(value, lambda value, work: other("mappingproxy", encode(dict(value), work)))
 
 
-@derived(logging.Logger)
-def _logger(value: logging.Logger, work: Work) -> bytes:
+@named("logging.Logger")
+def _logger(value: Any, work: Work) -> bytes:
     return other("logger", text(value.name))
 
 
@@ -187,8 +187,8 @@ def _derived_from(base: type) -> Encoder:
         return other("derived", _class(cls, work), plain(value, work), _attributes(value, work))
 
     # The plain content of a list or dict looks whether it is open: it would find itself.
-    inside = {list: _items_of_list, dict: _items_of_dict}.get(base)
-    if inside is None:
+    inside = _items_of_list if base is list else _items_of_dict
+    if base not in (list, dict):
         return lambda value, work: work.within(value, content)
 
     def container(value: Any, work: Work) -> bytes:
@@ -206,7 +206,7 @@ def _items_of_dict(value: Any, work: Work) -> bytes:
 
 
 def _attributes(value: Any, work: Work) -> bytes:
-    state = object.__getstate__(value)  # type: ignore[attr-defined]
+    state = object.__getstate__(value)
     return b"N" if state is None else _state(value, state, work)
 
 
