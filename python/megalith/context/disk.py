@@ -302,6 +302,8 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         The function.
     func_id : str
         The directory of its results, below that of the memory.
+    keys : FunctionKey
+        What its calls are known by.
     """
 
     def __init__(
@@ -325,8 +327,8 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         super().__init__(
             func, store, backend, ignore, mmap_mode, compress, verbose, timestamp, cache_validation_callback
         )
-        self._keys = FunctionKey(func, version=version, depends=depends, ignore=ignore, key=key)
-        self.func_id = "/".join(self._keys.path)
+        self.keys = FunctionKey(func, version=version, depends=depends, ignore=ignore, key=key)
+        self.func_id = "/".join(self.keys.path)
         self._has_warned = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -416,7 +418,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         entries : list of Entry
             The latest first. `is_current` says whether they belong to the function as it is now.
         """
-        current = self._keys.function_digest()
+        current = self.keys.function_digest()
         found = [self._entry(item, current) for item in self.store_backend.entries.items(self.func_id)]
         return sorted(found, key=lambda entry: -entry.time)
 
@@ -507,12 +509,12 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             If an argument cannot be identified.
         """
         try:
-            function, arguments = self._keys.digests(args, kwargs)
+            function, arguments = self.keys.digests(args, kwargs)
         except TypeError as error:
             if not isinstance(error, DTypeError):
                 filter_args(self.func, list(self.ignore), args, kwargs)
             raise
-        return _Call((self.func_id, self._keys.combine(function, arguments)), function, arguments, args, kwargs)
+        return _Call((self.func_id, self.keys.combine(function, arguments)), function, arguments, args, kwargs)
 
     def _is_in_cache_and_valid(self, call_id: tuple[str, str]) -> bool:
         holder = self.store_backend.holder(call_id)
@@ -586,7 +588,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         except DTypeError as error:
             if not self.store_backend.allow_pickle:
                 self._warn_once(
-                    f"the result of {self._keys.name} is returned but not kept: {error}. "
+                    f"the result of {self.keys.name} is returned but not kept: {error}. "
                     "allow_pickle=True keeps such results as pickles, which run code when they are read"
                 )
                 return None
@@ -595,7 +597,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
 
             pickled = np.frombuffer(cloudpickle.dumps(output), np.uint8)
         except Exception as error:
-            self._warn_once(f"the result of {self._keys.name} is returned but not kept: it cannot be pickled: {error}")
+            self._warn_once(f"the result of {self.keys.name} is returned but not kept: it cannot be pickled: {error}")
             return None
         about["pickled"] = True
         return records.plan(pickled, suffix=SUFFIX, about=about)
@@ -623,7 +625,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         _noted.add(function)
         if not path.exists():
             with contextlib.suppress(OSError):
-                text = json.dumps(self._keys.parts()).encode()
+                text = json.dumps(self.keys.parts()).encode()
                 draft = _core.Draft(os.fspath(path), len(text))
                 try:
                     draft.write(0, text)
@@ -652,7 +654,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             parts = json.loads(path.read_text())
         except (OSError, ValueError):
             return "the function has changed"
-        current = self._keys.parts()
+        current = self.keys.parts()
         changed = [name for name in current if parts.get(name) != current[name]]
         gone = [name for name in parts if name not in current]
         return "the function has changed: " + ", ".join([*changed, *(f"{name} (gone)" for name in gone)])
@@ -672,10 +674,10 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         )
 
     def _shown(self, call: _Call) -> dict[str, str]:
-        return {name: _show(value) for name, value in self._keys.bind(call.args, call.kwargs).items()}
+        return {name: _show(value) for name, value in self.keys.bind(call.args, call.kwargs).items()}
 
     def _signature(self, call: _Call) -> str:
-        return f"{self._keys.name}({', '.join(f'{name}={text}' for name, text in self._shown(call).items())})"
+        return f"{self.keys.name}({', '.join(f'{name}={text}' for name, text in self._shown(call).items())})"
 
     def _warn_once(self, message: str) -> None:
         if not self._has_warned:
@@ -683,7 +685,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             warnings.warn(message, CacheWarning, stacklevel=_outside())
 
     def _warn_unwritten(self, error: BaseException) -> None:
-        message = f"the result of {self._keys.name} is returned but could not be kept: {error}"
+        message = f"the result of {self.keys.name} is returned but could not be kept: {error}"
         warnings.warn(message, CacheWarning, stacklevel=_outside())
 
     def warn(self, message: str) -> None:
@@ -754,7 +756,7 @@ class _Making:
                 return output, about
             if entries.limit is not None and planned.nbytes > entries.limit:
                 problem = f"it has {planned.nbytes:,} bytes, the limit for all is {entries.limit:,}"
-                function._warn_once(f"the result of {function._keys.name} is returned but not kept: {problem}")
+                function._warn_once(f"the result of {function.keys.name} is returned but not kept: {problem}")
                 return output, about
             entries.prepare(entries.name(*call.id).directory)
             entries.write(*call.id, planned, replace=replace)
@@ -848,7 +850,7 @@ class BoundMemorizedFunc:
         return found
 
     def __repr__(self) -> str:
-        return f"<cached method {self.__func__._keys.name} of {self.__self__!r}>"
+        return f"<cached method {self.__func__.keys.name} of {self.__self__!r}>"
 
 
 class Memory(joblib_memory.Memory):  # type: ignore[misc]
