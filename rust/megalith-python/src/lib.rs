@@ -9,6 +9,7 @@ mod files;
 mod guard;
 mod info;
 mod kernels;
+mod memcache;
 mod shm;
 
 use pyo3::prelude::*;
@@ -26,6 +27,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<files::Draft>()?;
     module.add_class::<shm::Segment>()?;
     module.add_class::<shm::Turned>()?;
+    module.add_class::<memcache::Memoized>()?;
     module.add_function(wrap_pyfunction!(shm::shared_turn, module)?)?;
     module.add_function(wrap_pyfunction!(shm::shared_holder, module)?)?;
     module.add_function(wrap_pyfunction!(shm::shared_remove, module)?)?;
