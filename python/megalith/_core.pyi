@@ -28,6 +28,8 @@ __all__ = [
     "correlate1d",
     "cpu_level",
     "default_threads",
+    "digest",
+    "digest_bytes",
     "find",
     "find_pairs",
     "refuse_overlap",
@@ -192,4 +194,6 @@ def block_counts(
 def checksums(
     prefix: bytes, source: _Array, processes: int | None = None, progress: _Tick = None
 ) -> tuple[int, int]: ...
+def digest(source: _Array, processes: int | None = None, progress: _Tick = None) -> bytes: ...
+def digest_bytes(data: bytes) -> bytes: ...
 def find_pairs(indices: _Array, offset: int, processes: int | None = None, progress: _Tick = None) -> Pairs: ...

@@ -1,1 +1,5 @@
-"""Results that are not computed twice: caches in memory and on disk, and a store of named values."""
+"""Caches that are never stale: which calls are the same, and what was computed for them."""
+
+from megalith.records import register_digest
+
+__all__ = ["register_digest"]

@@ -9,6 +9,7 @@ import numpy as np
 from megalith import _core
 from megalith._shared_memory import segment_of
 from megalith.exceptions import LayoutError
+from megalith.records.encoding_arrays import as_plain
 from megalith.shared import transports
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ class SharedArray(np.ndarray[Any, Any]):
 
             return normalize_token(self.view(np.ndarray))
         return repr(reduced[1])
+
+
+as_plain(SharedArray)
 
 
 def _plain_unless_shared(value: Any) -> Any:

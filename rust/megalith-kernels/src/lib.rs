@@ -5,6 +5,7 @@
 pub mod block_sums;
 pub mod checksum;
 pub mod correlate1d;
+pub mod digest;
 pub mod lut;
 pub mod lut_index;
 pub mod neighbours;

@@ -8,9 +8,11 @@ use megalith_core::error::{Error, Result};
 use megalith_core::{SinkView, SourceView, Workers, match_dtype};
 use megalith_kernels::correlate1d::{Input, Mode};
 use megalith_kernels::lut_index::{self, Kernel, Weights};
-use megalith_kernels::{block_sums as sums, checksum, correlate1d as correlation, lut, neighbours, where_};
+use megalith_kernels::{block_sums as sums, checksum, correlate1d as correlation, digest as digests};
+use megalith_kernels::{lut, neighbours, where_};
 use numpy::{PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::arrays::{Order, Source, is_same, items, sink, source};
 use crate::error::{argument_error, layout_error, to_python};
@@ -402,6 +404,34 @@ pub(crate) fn checksums(
     let work = prefix.len() + view.len() * view.itemsize();
     let found = run(py, &Call { processes, progress }, work, |workers| checksum::checksums(workers, prefix, &view))?;
     Ok((found.crc32, found.xxh3))
+}
+
+/// The digest of the bytes of an array's items in C order: 16 bytes, whatever the memory order; see `megalith.context`.
+#[pyfunction]
+#[pyo3(signature = (source, processes=None, progress=None))]
+pub(crate) fn digest<'py>(
+    py: Python<'py>,
+    source: Array<'_, 'py>,
+    processes: Option<usize>,
+    progress: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    if source.dtype().has_object() {
+        let got = source.dtype().to_string();
+        return Err(to_python(py, Error::DType { name: "source", got, supported: "types without Python objects" }));
+    }
+    digest_of(py, &items(source), Call { processes, progress })
+}
+
+/// The digest of bytes: that of an array of these bytes.
+#[pyfunction]
+pub(crate) fn digest_bytes<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    digest_of(py, &SourceView::from_slice(data, &[data.len()]), Call { processes: Some(1), progress: None })
+}
+
+fn digest_of<'py>(py: Python<'py>, view: &SourceView<'_>, call: Call<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    let work = view.len() * view.itemsize();
+    let digest = run(py, &call, work, |workers| digests::digest(workers, view))?;
+    Ok(PyBytes::new(py, &digest))
 }
 
 /// An error if the sink has not the shape of the source.

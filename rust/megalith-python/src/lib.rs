@@ -46,6 +46,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(kernels::block_counts, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::find_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::checksums, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::digest, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::digest_bytes, module)?)?;
     let forked = wrap_pyfunction!(shm::after_fork_in_child, module)?;
     let handlers = [("after_in_child", forked)].into_py_dict(module.py())?;
     module.py().import("os")?.getattr("register_at_fork")?.call((), Some(&handlers))?;

@@ -79,6 +79,11 @@ impl Layout {
         }
     }
 
+    /// Position 0 of the first axis: the axes behind it.
+    pub(super) fn behind_first(&self) -> Self {
+        Self { shape: self.shape[1..].to_vec(), strides: self.strides[1..].to_vec(), offset: self.offset }
+    }
+
     /// Call `f(byte offset, run, stride)` for each run along the last axis of the C-order range.
     #[inline]
     pub(super) fn for_each_run(&self, range: Range<usize>, mut f: impl FnMut(isize, usize, isize)) {

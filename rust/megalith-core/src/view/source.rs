@@ -6,6 +6,9 @@ use std::ops::Range;
 use super::layout::{Layout, c_strides, checked_len};
 use crate::dtype::{Element, Pod};
 
+/// The side of the squares that [`SourceView::gather_table`] moves.
+const SQUARE: usize = 8;
+
 /// Elements that are only read.
 #[derive(Clone, Debug)]
 pub struct SourceView<'a> {
@@ -206,18 +209,18 @@ impl<'a> SourceView<'a> {
         assert_eq!(out.len(), range.len() * self.itemsize, "a buffer of the bytes of the range");
         // A length known at compile time is a move; any other is a call.
         match self.itemsize {
-            1 => self.gather_items(range, out, 1),
-            2 => self.gather_items(range, out, 2),
-            4 => self.gather_items(range, out, 4),
-            8 => self.gather_items(range, out, 8),
-            16 => self.gather_items(range, out, 16),
-            itemsize => self.gather_items(range, out, itemsize),
+            1 => self.gather_items::<1>(range, out),
+            2 => self.gather_items::<2>(range, out),
+            4 => self.gather_items::<4>(range, out),
+            8 => self.gather_items::<8>(range, out),
+            16 => self.gather_items::<16>(range, out),
+            _ => self.gather_items::<0>(range, out),
         }
     }
 
-    #[inline(always)]
-    #[allow(clippy::inline_always)] // So that each call above has its own constant length.
-    fn gather_items(&self, range: Range<usize>, out: &mut [u8], itemsize: usize) {
+    /// [`SourceView::gather_bytes`] of items of `SIZE` bytes, or of any size if it is 0.
+    fn gather_items<const SIZE: usize>(&self, range: Range<usize>, out: &mut [u8]) {
+        let itemsize = if SIZE == 0 { self.itemsize } else { SIZE };
         assert_eq!(itemsize, self.itemsize, "the items of the view");
         let mut rest = out;
         self.layout.for_each_run(range, |offset, run, stride| {
@@ -244,6 +247,60 @@ impl<'a> SourceView<'a> {
         });
     }
 
+    /// Copy a part of the view as a table into `out`, row by row: rows are positions of the first axis, columns are
+    /// C-order positions of the axes behind it.
+    ///
+    /// For views whose first axis has the smallest stride: each line of memory is read once for all the rows it holds,
+    /// where [`SourceView::gather_bytes`] comes back to it for each row.
+    ///
+    /// # Panics
+    /// If `out` does not have the bytes of the table, a range leaves the view, or the view has no axes.
+    pub fn gather_table(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [u8]) {
+        match self.itemsize {
+            1 => self.gather_cells::<1>(rows, columns, out),
+            2 => self.gather_cells::<2>(rows, columns, out),
+            4 => self.gather_cells::<4>(rows, columns, out),
+            8 => self.gather_cells::<8>(rows, columns, out),
+            16 => self.gather_cells::<16>(rows, columns, out),
+            _ => self.gather_cells::<0>(rows, columns, out),
+        }
+    }
+
+    /// [`SourceView::gather_table`] of items of `SIZE` bytes, or of any size if it is 0.
+    fn gather_cells<const SIZE: usize>(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [u8]) {
+        let itemsize = if SIZE == 0 { self.itemsize } else { SIZE };
+        assert_eq!(itemsize, self.itemsize, "the items of the view");
+        let (row, height, width) = (self.layout.strides[0], rows.len(), columns.len());
+        assert!(rows.start <= rows.end && rows.end <= self.layout.shape[0], "rows inside of the view");
+        assert_eq!(out.len(), height * width * itemsize, "a buffer of the bytes of the table");
+        let (pitch, first) = (width * itemsize, rows.start as isize * row);
+        let mut done = 0;
+        self.layout.behind_first().for_each_run(columns, |offset, run, column| {
+            let from = self.ptr.wrapping_offset(first + offset);
+            let to = out[done * itemsize..].as_mut_ptr();
+            // Squares, so that neither the lines that are read nor those that are written displace each other.
+            for left in (0..run).step_by(SQUARE) {
+                for top in (0..height).step_by(SQUARE) {
+                    let from = from.wrapping_offset(top as isize * row + left as isize * column);
+                    let to = to.wrapping_add(top * pitch + left * itemsize);
+                    let (high, wide) = ((height - top).min(SQUARE), (run - left).min(SQUARE));
+                    // SAFETY: cells of rows and of a run inside of the view. In `out`, which nobody else has, they lie
+                    // in as many rows of `width` items, from item `done` of each: `for_each_run` gives `width` items
+                    // in all, and `out` has the length asserted above.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        if (high, wide) == (SQUARE, SQUARE) {
+                            move_cells::<SIZE>(from, (row, column), to, pitch, (SQUARE, SQUARE), itemsize);
+                        } else {
+                            move_cells::<SIZE>(from, (row, column), to, pitch, (high, wide), itemsize);
+                        }
+                    }
+                }
+            }
+            done += run;
+        });
+    }
+
     /// All bytes as one slice, where memory allows: contiguous in C order, in whatever byte order the items are.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
@@ -257,5 +314,29 @@ impl<'a> SourceView<'a> {
         // SAFETY: `len` bytes without gaps, which `from_raw_parts` promised can be read for `'a`.
         #[allow(unsafe_code)]
         Some(unsafe { std::slice::from_raw_parts(self.ptr.wrapping_offset(self.layout.offset), len) })
+    }
+}
+
+/// Move items between two places where they lie at strides, `pitch` bytes from row to row in the second.
+///
+/// # Safety
+/// The items can be read and written; those that are written overlap nothing.
+#[inline(always)]
+#[allow(clippy::inline_always, unsafe_code)] // So that squares and sizes are constants.
+unsafe fn move_cells<const SIZE: usize>(
+    from: *const u8,
+    (row, column): (isize, isize),
+    to: *mut u8,
+    pitch: usize,
+    (high, wide): (usize, usize),
+    itemsize: usize,
+) {
+    let itemsize = if SIZE == 0 { itemsize } else { SIZE };
+    for j in 0..wide {
+        for i in 0..high {
+            let item = from.wrapping_offset(i as isize * row + j as isize * column);
+            // SAFETY: as the caller promised.
+            unsafe { std::ptr::copy_nonoverlapping(item, to.wrapping_add(i * pitch + j * itemsize), itemsize) };
+        }
     }
 }

@@ -1,0 +1,726 @@
+"""How code is identified: what a function or class does, and what it reaches.
+
+A code object counts by its instructions with constants and names in their places, so that comments, docstrings, moved
+lines and file names do not. From there the walk goes on to what the instructions name: functions and classes of the
+user's own modules are read in the same way, plain data that cannot change counts by value, a package that is installed
+counts by its version. Globals that can change, and objects nobody can tell apart, are left out.
+
+`Code` keeps what a walk found together with every name it looked up. As long as all of them still are the same objects,
+the digest holds; that look takes about a microsecond.
+"""
+
+from __future__ import annotations
+
+import dis
+import enum
+import functools
+import importlib
+import importlib.util
+import inspect
+import operator
+import os
+import pathlib
+import re
+import site
+import sys
+import sysconfig
+import types
+import weakref
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from megalith._optional import is_instance
+from megalith.records.encoding import ENCODERS, Refused, Work, content_of_bytes, other, qualified, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PYTHON: Final = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+"""What compiled the code: another minor version has other instructions."""
+
+# Flags that change what a call does: *args, **kwargs, generator, coroutine, iterable coroutine, asynchronous generator.
+_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x100 | 0x200
+_IS_FUNCTION_BODY = 0x01  # CO_OPTIMIZED: the body of a class has it not
+
+_SKIPPED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME"})
+_SAYS_NOTHING = frozenset({"__doc__", "__firstlineno__", "__static_attributes__"})
+_CONSTANTS = frozenset(dis.hasconst)
+_NAMES = frozenset(dis.hasname) | frozenset(dis.haslocal) | frozenset(dis.hasfree)
+_JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
+_GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_LOCALS = frozenset(
+    {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
+)
+_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+
+_IGNORED = b"~"
+_ABSENT: Any = object()
+
+
+# Whose code it is.
+
+
+def _directories(*paths: str | None) -> tuple[str, ...]:
+    found = {form for path in paths if path for form in (os.path.abspath(path), os.path.realpath(path))}  # noqa: PTH100
+    return tuple(sorted(path.rstrip(os.sep) + os.sep for path in found))
+
+
+_STANDARD = _directories(sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+_INSTALLED = _directories(
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("platlib"),
+    site.getusersitepackages(),
+    str(pathlib.Path(__file__).parents[1]),
+)
+_SITE = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+def _is_user_file(path: str) -> bool:
+    path = os.path.abspath(path)  # noqa: PTH100
+    return not (path.startswith(_INSTALLED) or any(name in path for name in _SITE) or path.startswith(_STANDARD))
+
+
+_is_user: dict[str, bool] = {"__main__": True, "builtins": False}
+
+
+def is_user_module(name: str | None) -> bool:
+    """Whether a module is the user's own: neither installed, nor of Python, nor of megalith."""
+    if name is None:
+        return True
+    known = _is_user.get(name)
+    if known is None:
+        known = _is_user_module(name)
+        if name in sys.modules:
+            _is_user[name] = known
+    return known
+
+
+def _is_user_module(name: str) -> bool:
+    module = sys.modules.get(name)
+    path: Any
+    if module is not None:
+        path = getattr(module, "__file__", None)
+        if path is None:
+            path = next(iter(getattr(module, "__path__", ())), None)
+        is_made_by_hand = path is None and getattr(module, "__spec__", None) is None
+    else:
+        try:
+            spec = importlib.util.find_spec(name.partition(".")[0])
+        except (ImportError, AttributeError, ValueError):
+            spec = None
+        path = None if spec is None else spec.origin if spec.has_location else None
+        if spec is not None and path is None:
+            path = next(iter(spec.submodule_search_locations or ()), None)
+        is_made_by_hand = spec is None
+    if isinstance(path, str):
+        return _is_user_file(path)
+    return is_made_by_hand and name.partition(".")[0] not in sys.stdlib_module_names
+
+
+@functools.cache
+def package_version(module: str) -> str:
+    """Return the version of the package a module belongs to, as its installation says; '' for the standard library."""
+    top = module.partition(".")[0]
+    if not top or top in sys.stdlib_module_names:
+        return ""
+    if top == "megalith":
+        from megalith import _core
+
+        return _core.__version__
+    from importlib import metadata
+
+    try:
+        return metadata.version(top)
+    except metadata.PackageNotFoundError:
+        names = _distributions().get(top)
+    if names:
+        return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names)))
+    version = getattr(sys.modules.get(top), "__version__", "")
+    return version if isinstance(version, str) else ""
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    from importlib import metadata
+
+    return metadata.packages_distributions()
+
+
+def is_user_class(cls: type) -> bool:
+    """Whether the code of a class is the user's own."""
+    return bool(cls.__flags__ & 1 << 9) and is_user_module(cls.__module__)  # made at run time
+
+
+def _home(function: types.FunctionType) -> str | None:
+    """Return the module whose code a function is; `__module__` may be a decorated one's."""
+    name = function.__globals__.get("__name__")
+    return name if isinstance(name, str) else None
+
+
+# Code objects.
+
+
+class _Reference(NamedTuple):
+    """A name that code looks up, or a module that it imports, and the attributes it takes from there."""
+
+    name: str
+    attributes: tuple[str, ...]
+    level: int | None = None  # of an import
+
+
+class _Scan(NamedTuple):
+    content: bytes
+    references: tuple[_Reference, ...]
+
+
+_scans: weakref.WeakKeyDictionary[types.CodeType, _Scan] = weakref.WeakKeyDictionary()
+
+
+def _scan(code: types.CodeType) -> _Scan:
+    found = _scans.get(code)
+    if found is None:
+        imports: dict[str, _Reference] = {}
+        references: dict[_Reference, None] = {}
+        _find_imports(code, imports, references)
+        content = _canonical(code, imports, references)
+        found = _scans[code] = _Scan(content, tuple(references))
+    return found
+
+
+def _instructions(code: types.CodeType) -> list[dis.Instruction]:
+    return [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
+
+
+def _find_imports(code: types.CodeType, imports: dict[str, _Reference], references: dict[_Reference, None]) -> None:
+    """Collect which names of functions and inner functions stand for modules, or for what is imported from them."""
+    steps = _instructions(code)
+    module: _Reference | None = None
+    is_from = False
+    taken: str | None = None
+    for i, step in enumerate(steps):
+        if step.opname == "IMPORT_NAME":
+            level, names = (_constant_before(steps, i, n) for n in (2, 1))
+            module = _Reference(step.argval, (), level if isinstance(level, int) else 0)
+            is_from = names is not None
+            taken = None
+            references[module] = None
+        elif step.opname == "IMPORT_FROM":
+            taken = step.argval
+        elif module is not None and step.opname.startswith("STORE_") and isinstance(step.argval, str):
+            if is_from and taken is not None:
+                bound = module._replace(attributes=(taken,))
+            elif taken is None and not is_from:
+                bound = module._replace(name=module.name.partition(".")[0])
+            else:
+                bound = module
+            imports[step.argval] = bound
+            references[bound] = None
+            if not is_from:
+                module = None
+        elif step.opname not in ("POP_TOP", "SWAP", "ROT_TWO", "COPY") or (step.opname == "POP_TOP" and is_from):
+            module = None
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            _find_imports(constant, imports, references)
+
+
+def _constant_before(steps: list[dis.Instruction], i: int, n: int) -> Any:
+    return steps[i - n].argval if i >= n else None
+
+
+def _canonical(code: types.CodeType, imports: Mapping[str, _Reference], references: dict[_Reference, None]) -> bytes:
+    """Return the bytes of a code object, and collect what it looks up."""
+    steps = _instructions(code)
+    if not code.co_flags & _IS_FUNCTION_BODY:
+        steps = _without_words(steps)
+    offsets = [step.offset for step in steps]
+    index = functools.partial(_index_at, offsets)
+    n_arguments = code.co_argcount + code.co_kwonlyargcount
+    n_arguments += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    kinds = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & _FLAGS)
+    parts = [_plain(kinds), _plain(code.co_varnames[:n_arguments]), _plain(len(steps))]
+    for i, step in enumerate(steps):
+        parts.append(text(step.opname))
+        if step.opcode in _CONSTANTS:
+            parts.append(_constant(step.argval, imports, references))
+        elif step.opcode in _NAMES:
+            parts.append(_plain(step.argval))
+            _note(steps, i, imports, references)
+        elif step.opcode in _JUMPS:
+            parts.append(_plain(index(step.argval)))
+        else:
+            parts.append(_plain(step.arg))
+    for entry in getattr(dis.Bytecode(code), "exception_entries", ()):
+        span = (index(entry.start), index(entry.end), index(entry.target), entry.depth, bool(entry.lasti))
+        parts.append(_plain(span))
+    return other("code", content_of_bytes(b"".join(parts)))
+
+
+def _index_at(offsets: list[int], offset: int) -> int:
+    """Return the number of the first instruction at or after an offset: it does not move with long arguments."""
+    low, high = 0, len(offsets)
+    while low < high:
+        middle = (low + high) // 2
+        if offsets[middle] < offset:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _without_words(steps: list[dis.Instruction]) -> list[dis.Instruction]:
+    """Leave out the docstring of a class, and where it stands."""
+    kept: list[dis.Instruction] = []
+    for step in steps:
+        if step.opname == "STORE_NAME" and step.argval in _SAYS_NOTHING and kept and kept[-1].opname.startswith("LOAD"):
+            kept.pop()
+        else:
+            kept.append(step)
+    return kept
+
+
+def _constant(value: Any, imports: Mapping[str, _Reference], references: dict[_Reference, None]) -> bytes:
+    if isinstance(value, types.CodeType):
+        return _canonical(value, imports, references)
+    return _plain(value)
+
+
+def _plain(value: Any) -> bytes:
+    return ENCODERS[type(value)](value, Work())
+
+
+def _note(
+    steps: list[dis.Instruction], i: int, imports: Mapping[str, _Reference], references: dict[_Reference, None]
+) -> None:
+    """Collect what an instruction looks up: a name, and the attributes that are taken right after."""
+    step = steps[i]
+    name = step.argval
+    is_global = step.opname in _GLOBALS
+    imported = imports.get(name) if isinstance(name, str) and (is_global or step.opname in _LOCALS) else None
+    if not is_global and imported is None:
+        return
+    attributes = []
+    for following in steps[i + 1 :]:
+        if following.opname not in _ATTRIBUTES:
+            break
+        attributes.append(following.argval)
+    if imported is not None:
+        references[imported._replace(attributes=(*imported.attributes, *attributes))] = None
+    if is_global:
+        references[_Reference(name, tuple(attributes))] = None
+
+
+# The walk.
+
+
+_DATA = (
+    type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range, slice, np.generic, np.dtype,
+    pathlib.PurePath, re.Pattern, enum.Enum,
+)  # fmt: skip
+
+# Of modules that are not imported for this.
+_DATA_ELSEWHERE = (
+    ("datetime", "date"), ("datetime", "time"), ("datetime", "timedelta"), ("datetime", "tzinfo"),
+    ("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID"),
+)  # fmt: skip
+
+_NATIVE = (
+    types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType,
+    types.ClassMethodDescriptorType, np.ufunc,
+)  # fmt: skip
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a value is plain and cannot change."""
+    if isinstance(value, tuple | frozenset):
+        return all(_is_data(item) for item in value)
+    return isinstance(value, _DATA) or any(is_instance(value, module, name) for module, name in _DATA_ELSEWHERE)
+
+
+def default_names(function: types.FunctionType) -> dict[str, Any]:
+    """Return the defaults of a function by the names of their arguments."""
+    code = function.__code__
+    defaults = function.__defaults__ or ()
+    names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+    return {**dict(zip(names, defaults, strict=True)), **(function.__kwdefaults__ or {})}
+
+
+def inner(value: Any) -> Any:
+    """Return what a wrapper wraps, None if it is none that is known."""
+    if isinstance(value, staticmethod | classmethod | types.MethodType):
+        return value.__func__
+    if isinstance(value, functools.partial | functools.partialmethod | functools.cached_property):
+        return value.func
+    if isinstance(value, np.vectorize):
+        return value.pyfunc
+    if isinstance(value, type | types.ModuleType | types.FunctionType):
+        return None
+    top = type(value).__module__.partition(".")[0]
+    for name in ("func", "py_func") if top in ("joblib", "megalith", "numba") else ():
+        found = inspect.getattr_static(value, name, None)
+        if found is not None and callable(getattr(value, name)):
+            return getattr(value, name)
+    wrapped = inspect.getattr_static(value, "__wrapped__", None)
+    return wrapped if callable(wrapped) else None
+
+
+def is_memory(value: Any) -> bool:
+    """Whether a value is a function with a cache around it, which does what the function does."""
+    if type(value) is functools._lru_cache_wrapper:
+        return True
+    module = type(value).__module__.partition(".")[0]
+    return module in ("joblib", "megalith") and not isinstance(value, type) and inner(value) is not None
+
+
+class _Found(NamedTuple):
+    """What a walk gave: the parts by name, and all that it looked at."""
+
+    parts: dict[str, bytes]
+    digest: bytes
+    lookups: tuple[tuple[Callable[[str], Any], tuple[str, ...], tuple[Any, ...]], ...]
+    absences: tuple[tuple[Any, frozenset[str]], ...]
+    functions: tuple[tuple[types.FunctionType, Any, Any, Any], ...]
+    cells: tuple[tuple[types.CellType, Any], ...]
+
+
+class Code:
+    """What a function or class does, and what it reaches, as of now.
+
+    Parameters
+    ----------
+    root : callable or type
+        A function, a class, or something that wraps one.
+    is_call : bool
+        Whether it stands for itself: its defaults count, and what its closure holds now. Otherwise whoever asks sees to
+        these.
+    """
+
+    def __init__(self, root: Any, *, is_call: bool = False) -> None:
+        self.root = root
+        self.is_call = is_call
+        self._found: _Found | None = None
+        # Values that can change count as they were when they were seen first.
+        self._first: dict[int, tuple[Any, bytes]] = {}
+        self._closure: dict[str, bytes] = {}
+        if is_call and isinstance(root, types.FunctionType):
+            for name, cell in zip(root.__code__.co_freevars, root.__closure__ or (), strict=True):
+                value = _inside(cell)
+                if value is not _ABSENT and not _is_code(value):
+                    self._closure[name] = self._closure_value(name, value)
+
+    def _closure_value(self, name: str, value: Any) -> bytes:
+        try:
+            return ENCODERS[type(value)](value, Work())
+        except Refused as refused:
+            raise refused.at(f"closure {name!r}") from None
+
+    def digest(self) -> bytes:
+        """Return 16 bytes for all of it."""
+        return self._now().digest
+
+    def parts(self) -> dict[str, bytes]:
+        """Return the bytes of each part by what it is."""
+        return dict(self._now().parts)
+
+    def _now(self) -> _Found:
+        found = self._found
+        if found is None or not _is_unchanged(found):
+            found = self._found = _Walk(self).run()
+        return found
+
+    def first(self, value: Any) -> bytes:
+        """Return the bytes of a value as it was when it was first seen, something fixed for what has none."""
+        known = self._first.get(id(value))
+        if known is not None:
+            return known[1]
+        try:
+            data = ENCODERS[type(value)](value, Work())
+        except (Refused, RecursionError):
+            data = _IGNORED
+        self._first[id(value)] = (value, data)
+        return data
+
+    def closure(self, name: str) -> bytes | None:
+        """Return the bytes of what the closure held at first."""
+        return self._closure.get(name)
+
+    def keep_closure(self, name: str, value: Any) -> bytes:
+        """Take what came into the closure later."""
+        data = self._closure[name] = self._closure_value(name, value)
+        return data
+
+
+def _is_unchanged(found: _Found) -> bool:
+    for get, names, values in found.lookups:
+        if not all(map(operator.is_, map(get, names), values)):
+            return False
+    for namespace, names_absent in found.absences:
+        if not names_absent.isdisjoint(namespace):
+            return False
+    for function, code, defaults, kwdefaults in found.functions:
+        if (
+            function.__code__ is not code
+            or function.__defaults__ is not defaults
+            or function.__kwdefaults__ is not kwdefaults
+        ):
+            return False
+    return all(_inside(cell) is value for cell, value in found.cells)
+
+
+def _inside(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _ABSENT
+
+
+def _is_code(value: Any) -> bool:
+    """Whether a value counts by what it does."""
+    if isinstance(value, (types.FunctionType, type, types.ModuleType, *_NATIVE)):
+        return True
+    if isinstance(value, types.MethodType | functools.partial):
+        return False
+    return inner(value) is not None
+
+
+class _Walk:
+    def __init__(self, owner: Code) -> None:
+        self.owner = owner
+        self.parts: dict[str, bytes] = {}
+        self.labels: dict[int, str] = {}
+        self.queue: list[tuple[str, Any]] = []
+        self.kept: list[Any] = []
+        self.lookups: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self.absences: dict[int, tuple[Any, set[str]]] = {}
+        self.functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
+        self.cells: list[tuple[types.CellType, Any]] = []
+
+    def run(self) -> _Found:
+        root = self.owner.root
+        token = self.token(root, is_root=True)
+        if "code" not in self.parts and "code" not in self.labels.values():
+            self.parts["code"] = token
+        while self.queue:
+            label, thing = self.queue.pop(0)
+            self.parts[label] = self.a_class(thing) if isinstance(thing, type) else self.function(thing, label)
+        whole = b"".join([text(label) + self.parts[label] for label in sorted(self.parts)])
+        return _Found(
+            self.parts,
+            content_of_bytes(text(PYTHON) + whole),
+            tuple((space.get, tuple(names), tuple(names.values())) for space, names in self.lookups.values()),
+            tuple((space, frozenset(names)) for space, names in self.absences.values()),
+            tuple(self.functions),
+            tuple(self.cells),
+        )
+
+    def token(self, value: Any, *, is_root: bool = False) -> bytes:
+        """Return what stands for something that code reaches; functions and classes are read later."""
+        if isinstance(value, types.FunctionType):
+            if is_root or is_user_module(_home(value)):
+                return self.node(value, qualified(value), is_root=is_root)
+            return self.foreign_wrapper(value)
+        if isinstance(value, type):
+            if (is_root and value.__flags__ & 1 << 9) or is_user_class(value):
+                return self.node(value, qualified(value), is_root=is_root)
+            return self.package(value.__module__) + text(qualified(value))
+        if isinstance(value, types.ModuleType):
+            return text(value.__name__) if is_user_module(value.__name__) else self.package(value.__name__)
+        if isinstance(value, property):
+            return b"".join([self.token(part) for part in (value.fget, value.fset, value.fdel)])
+        if _is_data(value):
+            return self.owner.first(value)
+        if isinstance(value, np.ufunc):
+            return self.package("numpy") + text(value.__name__)
+        if isinstance(value, _NATIVE):
+            module = getattr(value, "__module__", None) or getattr(
+                getattr(value, "__objclass__", None), "__module__", ""
+            )
+            return self.package(module) + text(qualified(value))
+        within = inner(value)
+        if within is None:
+            return _IGNORED
+        words = self.package(type(value).__module__) + text(qualified(type(value)))
+        if isinstance(value, functools.partial):
+            words += b"".join([self.owner.first(part) for part in (value.args, value.keywords)])
+        return words + self.token(within, is_root=is_root)
+
+    def node(self, value: Any, name: str, *, is_root: bool) -> bytes:
+        label = self.labels.get(id(value))
+        if label is None:
+            label = "code" if is_root else self.unique(f"global {name!r}")
+            self.labels[id(value)] = label
+            self.kept.append(value)
+            self.queue.append((label, value))
+        return text(label)
+
+    def unique(self, label: str) -> str:
+        taken = set(self.labels.values())
+        n = 2
+        name = label
+        while name in taken:
+            name = f"{label} #{n}"
+            n += 1
+        return name
+
+    def package(self, module: str | None) -> bytes:
+        """Return what stands for code that is installed: its package, whose version is a part."""
+        top = (module or "").partition(".")[0]
+        version = package_version(top) if top else ""
+        if version:
+            self.parts[f"version of {top}"] = text(version)
+        return text(top)
+
+    def foreign_wrapper(self, value: types.FunctionType) -> bytes:
+        """Take a function of an installed package by its version, and what it wraps of the user's by code."""
+        words = self.package(_home(value)) + text(value.__code__.co_qualname)
+        held = [value.__dict__.get("__wrapped__"), *(_inside(cell) for cell in value.__closure__ or ())]
+        for one in held:
+            if isinstance(one, types.FunctionType) and id(one) not in self.labels:
+                words += self.token(one) if is_user_module(_home(one)) else b""
+            elif one is not None and id(one) in self.labels:
+                words += text(self.labels[id(one)])
+        return words
+
+    def function(self, function: types.FunctionType, label: str) -> bytes:
+        self.functions.append((function, function.__code__, function.__defaults__, function.__kwdefaults__))
+        scan = _scan(function.__code__)
+        words = [scan.content]
+        is_root = label == "code"
+        if not is_root:
+            for name, default in default_names(function).items():
+                words += [text(name), self.value(default)]
+        elif self.owner.is_call:
+            for name, default in default_names(function).items():
+                self.parts[f"default {name!r}"] = self.value(default)
+        if not is_root or self.owner.is_call:
+            for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+                data = self.cell(name, cell, is_root=is_root)
+                if is_root:
+                    self.parts[f"closure {name!r}"] = data
+                else:
+                    words += [text(name), data]
+            wrapped = function.__dict__.get("__wrapped__")
+            if wrapped is not None:
+                words.append(self.token(wrapped))
+        for reference in scan.references:
+            words += [_plain(tuple(reference)), self.resolve(reference, function.__globals__)]
+        return b"".join(words)
+
+    def value(self, value: Any) -> bytes:
+        return self.token(value) if _is_code(value) else self.owner.first(value)
+
+    def cell(self, name: str, cell: types.CellType, *, is_root: bool) -> bytes:
+        value = _inside(cell)
+        first = self.owner.closure(name) if is_root else None
+        if first is not None:
+            return first
+        self.cells.append((cell, value))
+        if value is _ABSENT:
+            return b"?"
+        if _is_code(value):
+            return self.token(value)
+        return self.owner.keep_closure(name, value) if is_root else self.owner.first(value)
+
+    def a_class(self, cls: type) -> bytes:
+        words = [text(cls.__name__)]
+        words += [self.token(base) for base in cls.__bases__]
+        if type(cls) is not type:
+            words.append(self.token(type(cls)))
+        space = vars(cls)
+        for name in sorted(space):
+            value = self.look(space, name)
+            if name in _CLASS_MACHINERY or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
+                continue
+            if isinstance(value, enum.Enum):
+                words += [text(name), self.owner.first(value)]
+            else:
+                words += [text(name), self.token(value)]
+        return b"".join(words)
+
+    # Names.
+
+    def look(self, space: Any, name: str) -> Any:
+        """Look a name up, and remember what was there."""
+        value = space.get(name, _ABSENT)
+        if value is _ABSENT:
+            self.absences.setdefault(id(space), (space, set()))[1].add(name)
+        else:
+            self.lookups.setdefault(id(space), (space, {}))[1][name] = value
+        return value
+
+    def resolve(self, reference: _Reference, space: dict[str, Any]) -> bytes:
+        if reference.level is not None:
+            return self.imported(reference, space)
+        value = self.look(space, reference.name)
+        if value is _ABSENT:
+            return b"!"  # a builtin, or not there yet
+        owner = space.get("__name__", "")
+        return self.attributes(value, reference.attributes, f"{owner}.{reference.name}")
+
+    def attributes(self, value: Any, names: tuple[str, ...], path: str) -> bytes:
+        """Follow attributes as long as they are those of modules."""
+        for name in names:
+            if not isinstance(value, types.ModuleType) or not is_user_module(value.__name__):
+                break
+            module = value
+            value = self.look(vars(module), name)
+            path = f"{module.__name__}.{name}"
+            if value is _ABSENT:
+                return b"!"
+        if _is_data(value):
+            self.parts[f"constant global {path!r}"] = self.owner.first(value)
+            return text(path)
+        return self.token(value)
+
+    def imported(self, reference: _Reference, space: dict[str, Any]) -> bytes:
+        name = reference.name
+        if reference.level:
+            package = space.get("__package__") or space.get("__name__", "").rpartition(".")[0]
+            try:
+                name = importlib.util.resolve_name("." * reference.level + name, package)
+            except (ImportError, ValueError):
+                return b"!"
+        if not is_user_module(name):
+            return self.package(name)
+        module = _import(name)
+        if module is None:
+            return b"!"
+        if reference.attributes and reference.attributes[0] not in vars(module) and hasattr(module, "__path__"):
+            _import(f"{name}.{reference.attributes[0]}")
+        return self.attributes(module, reference.attributes, name)
+
+
+_CLASS_MACHINERY = frozenset(
+    {
+        "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__",
+        "__classdictcell__", "__dataclass_fields__", "__dict__", "__doc__", "__firstlineno__", "__module__",
+        "__orig_bases__", "__parameters__", "__qualname__", "__slotnames__", "__static_attributes__",
+        "__type_params__", "__weakref__", "_abc_impl",
+    }
+)  # fmt: skip
+
+
+def _import(name: str) -> types.ModuleType | None:
+    """Import a module of the user's, as the function is going to."""
+    module = sys.modules.get(name)
+    if module is None:
+        try:
+            module = importlib.import_module(name)
+        except Exception:
+            return None
+    return module
+
+
+_codes: weakref.WeakKeyDictionary[Any, Code] = weakref.WeakKeyDictionary()
+
+
+def of(thing: Any) -> Code:
+    """Return what a function or class does; it is kept as long as the thing is there."""
+    try:
+        found = _codes.get(thing)
+        if found is None or found.root is not thing:
+            found = _codes[thing] = Code(thing)
+    except TypeError:
+        return Code(thing)
+    return found

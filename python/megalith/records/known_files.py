@@ -1,0 +1,178 @@
+"""Digests of what lies in files that megalith keeps: they are never rewritten, so their content is read once.
+
+A part of a file is known by (device, inode, size, mtime, ctime) and where its elements are. The table answers only for
+mappings that megalith opened itself and said so (`trust`), and for published shared memory; the file must still be at
+its path with that identity. Everything else is hashed: a mapping that somebody else made may be written through, and
+its times do not tell.
+
+An answer for another mapping than the one that was read is given only if the file was at rest by then: two files with
+the same inode and times cannot be more than a tick of the clock apart. For a mapping itself no such rule is needed, as
+it keeps its inode from being used again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from megalith import _core
+
+if TYPE_CHECKING:
+    from megalith._typing import AnyArray, PathLike
+
+# Smaller arrays are hashed sooner than looked up.
+SMALL_BYTES = 1 << 16
+
+# Files that changed less than this ago may change again without a new time.
+REST_NS = 2_000_000_000
+
+MOST = 4096
+"""Parts of files that are remembered."""
+
+_Stamp = tuple[int, int, int, int, int]
+
+
+class _Mapping(NamedTuple):
+    path: str
+    stamp: _Stamp
+    published: bool
+
+
+class _Entry(NamedTuple):
+    content: bytes
+    mapping: weakref.ref[Any]
+    at_rest: bool
+
+
+class _Place(NamedTuple):
+    key: tuple[Any, ...]
+    base: Any
+    mapping: _Mapping
+
+
+_mappings: weakref.WeakKeyDictionary[Any, _Mapping] = weakref.WeakKeyDictionary()
+_entries: OrderedDict[tuple[Any, ...], _Entry] = OrderedDict()
+_lock = threading.Lock()
+
+
+def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
+    """Say that megalith has mapped a file, read-only.
+
+    Parameters
+    ----------
+    mapping : mmap.mmap or array
+        What the arrays show: an array stands for the mapping it lies in.
+    path : path-like
+        The file.
+    published : bool
+        Whether it is one of megalith's own, which are never rewritten. Others must have been at rest for 2 s, each
+        time.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is gone.
+    """
+    base = mapping
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    name = os.fspath(path)
+    name = os.fsdecode(name)
+    _mappings[base] = _Mapping(os.path.abspath(name), _stamp(os.stat(name)), published)  # noqa: PTH100, PTH116
+
+
+def known(array: AnyArray) -> bytes | None:
+    """Return the digest of the elements of an array if it is known, else None."""
+    place = _place(array)
+    if place is None:
+        return None
+    entry = _entries.get(place.key)
+    if entry is None or not (entry.at_rest or (place.mapping.published and entry.mapping() is place.base)):
+        return None
+    return entry.content
+
+
+def remember(array: AnyArray, content: bytes) -> bool:
+    """Keep the digest of the elements of an array, if it shows a part of a file that is known.
+
+    Parameters
+    ----------
+    array : ndarray
+        What was read.
+    content : bytes
+        The digest of its elements.
+
+    Returns
+    -------
+    kept : bool
+        Whether there is such a file.
+    """
+    place = _place(array)
+    if place is None:
+        return False
+    stamp = place.mapping.stamp
+    at_rest = time.time_ns() - max(stamp[3], stamp[4]) > REST_NS
+    if not (at_rest or place.mapping.published):
+        return False
+    with _lock:
+        _entries[place.key] = _Entry(content, weakref.ref(place.base), at_rest)
+        _entries.move_to_end(place.key)
+        while len(_entries) > MOST:
+            _entries.popitem(last=False)
+    return True
+
+
+def _place(array: AnyArray) -> _Place | None:
+    """Where in which file an array lies, None if that is not certain."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return None
+        base = base.base
+    if type(base) is memoryview:
+        base = base.obj
+    mapping = _mapping(base)
+    if mapping is None:
+        return None
+    try:
+        if _stamp(os.stat(mapping.path)) != mapping.stamp:  # noqa: PTH116 - twice as fast
+            return None
+    except OSError:
+        return None
+    offset = array.__array_interface__["data"][0] - _address(base)
+    return _Place((mapping.stamp, offset, array.shape, array.strides, array.dtype.str), base, mapping)
+
+
+def _mapping(base: Any) -> _Mapping | None:
+    try:
+        mapping = _mappings.get(base)
+    except TypeError:  # not hashable, or nothing that has weak references
+        return None
+    if mapping is None and isinstance(base, _core.Segment):
+        path, identity = base.path, base.identity
+        if path is None or identity is None or base.is_foreign:
+            return None
+        try:
+            stamp = _stamp(os.stat(path))  # noqa: PTH116
+        except OSError:
+            return None
+        if (stamp[0], stamp[1], stamp[2], stamp[3]) != identity:
+            return None
+        mapping = _mappings[base] = _Mapping(path, stamp, published=True)
+    return mapping
+
+
+def _address(base: Any) -> int:
+    if isinstance(base, _core.Segment):
+        return base.address
+    return int(np.frombuffer(base, np.uint8, count=1).__array_interface__["data"][0])
+
+
+def _stamp(stat: os.stat_result) -> _Stamp:
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

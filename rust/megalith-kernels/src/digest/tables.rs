@@ -1,0 +1,252 @@
+//! Blocks of arrays whose first axes are the fast ones in memory, such as arrays in Fortran order.
+//!
+//! ```text
+//! row:    what lies behind one index of the fastest axis, in C order; a plane is all its rows
+//! short rows (up to a block):  gather many whole rows, hash the blocks that begin in them
+//! long rows:                   gather a few columns of many rows, feed each row to a hasher of its own
+//! ```
+//!
+//! 1. A part is some rows of a plane, or some columns of them, and has the blocks that *begin* in it. The last block
+//!    of a row ends in the next row, so a little is gathered twice; the last of a plane ends in another plane and is
+//!    gathered alone.
+//! 2. Parts are some lines of memory wide: arrays seldom begin with a line, and the lines at both sides of a part are
+//!    read twice.
+
+use std::ops::Range;
+
+use megalith_core::blocks::{ranges, unravel};
+use megalith_core::{Result, SourceView, Workers};
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+
+use super::{BLOCK_BYTES, Blocks, buffer, gathered};
+
+/// Bytes of a line of memory.
+const LINE: usize = 64;
+
+/// Bytes of the rows of a part along the fastest axis, about.
+const WIDTH: usize = 4 * LINE;
+
+/// A plane of so many bytes stays in the cache while its blocks are gathered one by one.
+const SMALL_PLANE: usize = 1 << 19;
+
+/// Bytes of short rows that are gathered at once: at least and at most, where there are so many.
+const TOGETHER: Range<usize> = 1 << 20..4 << 20;
+
+/// Bytes of a long row that one part takes, at most.
+const LONG: usize = 2 << 20;
+
+/// Bytes of a row that are gathered at once: rows of a power of two would displace each other in the cache.
+const STRIP: usize = 49 * LINE;
+
+/// A view as planes of rows.
+pub(super) struct Table<'a> {
+    view: &'a SourceView<'a>,
+    axis: usize,
+    /// Bytes between two rows in memory.
+    step: usize,
+}
+
+/// What a thread takes.
+pub(super) enum Part<'a> {
+    Blocks(Range<usize>),
+    Rows(Rows<'a>),
+    Columns(Columns<'a>),
+}
+
+/// Whole rows of a plane.
+pub(super) struct Rows<'a> {
+    table: &'a Table<'a>,
+    plane: usize,
+    rows: Range<usize>,
+}
+
+/// A part of the columns of some rows of a plane.
+pub(super) struct Columns<'a> {
+    rows: Rows<'a>,
+    columns: Range<usize>,
+}
+
+impl<'a> Table<'a> {
+    /// The table of a view without axes to merge; None where blocks gathered one by one read each line once.
+    pub(super) fn of(view: &'a SourceView<'a>) -> Option<Self> {
+        let strides = view.strides();
+        let (last, before) = strides.split_last()?;
+        let steps = before.iter().map(|stride| stride.unsigned_abs()).enumerate().filter(|&(_, step)| step > 0);
+        let (axis, step) = steps.min_by_key(|&(_, step)| step)?;
+        let table = Self { view, axis, step };
+        let rows_in_a_line = LINE / step;
+        let is_worth = step < last.unsigned_abs()
+            && table.row_bytes().saturating_mul(rows_in_a_line) > BLOCK_BYTES
+            && table.plane_bytes() > SMALL_PLANE;
+        (is_worth && rows_in_a_line > 1).then_some(table)
+    }
+
+    fn row_len(&self) -> usize {
+        self.view.shape()[self.axis + 1..].iter().product()
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.row_len() * self.view.itemsize()
+    }
+
+    fn plane_bytes(&self) -> usize {
+        self.row_bytes() * self.view.shape()[self.axis]
+    }
+
+    /// Parts that have all blocks among them.
+    pub(super) fn parts(&'a self) -> Vec<Part<'a>> {
+        let shape = self.view.shape();
+        let planes: usize = shape[..self.axis].iter().product();
+        let wide = WIDTH.div_ceil(self.step);
+        let mut parts = Vec::new();
+        for plane in 0..planes {
+            if self.row_bytes() <= BLOCK_BYTES {
+                let [least, most] = [TOGETHER.start, TOGETHER.end].map(|bytes| bytes / self.row_bytes());
+                let height = wide.clamp(least, most);
+                parts
+                    .extend(ranges(shape[self.axis], height).map(|rows| Part::Rows(Rows { table: self, plane, rows })));
+                continue;
+            }
+            let columns = self.row_len().div_ceil(self.row_bytes().div_ceil(LONG));
+            for rows in ranges(shape[self.axis], wide) {
+                parts.extend(ranges(self.row_len(), columns).map(|columns| {
+                    Part::Columns(Columns { rows: Rows { table: self, plane, rows: rows.clone() }, columns })
+                }));
+            }
+        }
+        parts
+    }
+
+    /// A plane, with its rows along the first axis.
+    fn plane(&self, plane: usize) -> SourceView<'a> {
+        let outer = unravel(plane, &self.view.shape()[..self.axis]);
+        let cut = |view: SourceView<'a>, (axis, &i): (usize, &usize)| view.slice(axis, i..i + 1);
+        outer.iter().enumerate().fold(self.view.clone(), cut).coalesce()
+    }
+}
+
+impl Rows<'_> {
+    /// The digests of the blocks that begin in the rows.
+    pub(super) fn digests(
+        self,
+        blocks: &Blocks,
+        scratch: &mut Vec<u8>,
+        mut keep: impl FnMut(usize, u128),
+    ) -> Result<()> {
+        let (table, rows) = (self.table, self.rows.clone());
+        let mine = Blocks::beginning_in(self.byte(rows.start, 0)..self.byte(rows.end, 0));
+        if mine.is_empty() {
+            return Ok(());
+        }
+        let height = table.view.shape()[table.axis];
+        let (first, end) = (self.byte(rows.start, 0), self.byte(height, 0));
+        let last = blocks.bytes(mine.end - 1).end.min(end) - self.byte(0, 0);
+        let rows = rows.start..last.div_ceil(table.row_bytes());
+        let out = buffer(scratch, rows.len() * table.row_bytes())?;
+        table.plane(self.plane).gather_table(rows, 0..table.row_len(), out);
+        let mut crossing = None;
+        for block in mine {
+            let bytes = blocks.bytes(block);
+            if bytes.end <= end {
+                keep(block, xxh3_128(&out[bytes.start - first..bytes.end - first]));
+            } else {
+                crossing = Some(block);
+            }
+        }
+        if let Some(block) = crossing {
+            keep(block, xxh3_128(gathered(table.view, blocks.bytes(block), scratch)?));
+        }
+        Ok(())
+    }
+
+    /// Where a cell lies among the bytes of the array.
+    fn byte(&self, row: usize, column: usize) -> usize {
+        let table = self.table;
+        self.plane * table.plane_bytes() + row * table.row_bytes() + column * table.view.itemsize()
+    }
+}
+
+impl Columns<'_> {
+    /// The digests of the blocks that begin in the columns of the rows.
+    pub(super) fn digests(
+        self,
+        workers: &Workers<'_>,
+        blocks: &Blocks,
+        scratch: &mut Vec<u8>,
+        mut keep: impl FnMut(usize, u128),
+    ) -> Result<()> {
+        let Self { rows: part, columns } = self;
+        let (table, rows) = (part.table, part.rows.clone());
+        let height = table.view.shape()[table.axis];
+        let end = part.byte(height, 0);
+        let mut crossing = None;
+        let mut streams = Vec::with_capacity(rows.len());
+        // How far to read in the rows themselves, and in the rows behind them.
+        let mut reach = [columns.start, 0];
+        for row in rows.clone() {
+            let mut mine = Blocks::beginning_in(part.byte(row, columns.start)..part.byte(row, columns.end));
+            if !mine.is_empty() && blocks.bytes(mine.end - 1).end > end {
+                mine.end -= 1;
+                crossing = Some(mine.end);
+            }
+            let stream = Stream::of(mine, blocks);
+            let bytes = stream.stop.saturating_sub(part.byte(row, 0));
+            let columns = bytes.div_ceil(table.view.itemsize());
+            reach[0] = reach[0].max(columns.min(table.row_len()));
+            reach[1] = reach[1].max(columns.saturating_sub(table.row_len()));
+            streams.push(stream);
+        }
+        let plane = table.plane(part.plane);
+        let behind = rows.start + 1..(rows.end + 1).min(height);
+        for (rows, columns) in [(rows, columns.start..reach[0]), (behind, 0..reach[1])] {
+            for strip in ranges(columns.len(), (STRIP / table.view.itemsize()).max(1)) {
+                workers.check()?;
+                let strip = columns.start + strip.start..columns.start + strip.end;
+                let width = strip.len() * table.view.itemsize();
+                let out = buffer(scratch, rows.len() * width)?;
+                plane.gather_table(rows.clone(), strip.clone(), out);
+                for ((row, bytes), stream) in rows.clone().zip(out.chunks_exact(width)).zip(&mut streams) {
+                    stream.feed(part.byte(row, strip.start), bytes, blocks, &mut keep);
+                }
+            }
+        }
+        if let Some(block) = crossing {
+            keep(block, xxh3_128(gathered(table.view, blocks.bytes(block), scratch)?));
+        }
+        Ok(())
+    }
+}
+
+/// Successive blocks that are hashed as their bytes come in.
+struct Stream {
+    hasher: Xxh3Default,
+    block: usize,
+    /// The byte that is wanted next.
+    next: usize,
+    stop: usize,
+}
+
+impl Stream {
+    fn of(mine: Range<usize>, blocks: &Blocks) -> Self {
+        let next = mine.start * BLOCK_BYTES;
+        let stop = if mine.is_empty() { next } else { blocks.bytes(mine.end - 1).end };
+        Self { hasher: Xxh3Default::new(), block: mine.start, next, stop }
+    }
+
+    /// Take what is wanted of the bytes that lie at `at` of the array.
+    fn feed(&mut self, at: usize, bytes: &[u8], blocks: &Blocks, mut keep: impl FnMut(usize, u128)) {
+        let stop = self.stop.min(at + bytes.len());
+        while self.next < stop {
+            debug_assert!(at <= self.next, "bytes come in order");
+            let end = blocks.bytes(self.block).end;
+            let upto = end.min(stop);
+            self.hasher.update(&bytes[self.next - at..upto - at]);
+            self.next = upto;
+            if upto == end {
+                keep(self.block, self.hasher.digest128());
+                self.hasher.reset();
+                self.block += 1;
+            }
+        }
+    }
+}
