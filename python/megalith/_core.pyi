@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, Self, final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import disjoint_base
 
 __all__ = [
     "DEBUG",
@@ -13,6 +14,7 @@ __all__ = [
     "Draft",
     "File",
     "Hits",
+    "Memoized",
     "Pairs",
     "Segment",
     "Turned",
@@ -126,6 +128,27 @@ class Segment:
 @final
 class Turned:
     def release(self, /) -> None: ...
+
+@disjoint_base
+class Memoized:
+    ENTRY_BYTES: ClassVar[int]
+    def __new__(cls, function: Callable[..., Any], max_bytes: int) -> Self: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any: ...
+    def _find(self, /, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, str | None]: ...
+    def _insert(
+        self,
+        /,
+        key: str,
+        value: Any,
+        nbytes: int,
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        clearings: int | None = None,
+    ) -> Any: ...
+    def _begin(self, /) -> int: ...
+    def _entries(self, /) -> list[tuple[str, Any]]: ...
+    def _numbers(self, /) -> tuple[int, int, int, int, int]: ...
+    def _clear(self, /) -> None: ...
 
 def shared_turn(directory: str, prefix: str, id: str, timeout: float) -> tuple[bool, Turned | None]: ...
 def shared_holder(directory: str, prefix: str, id: str) -> int | None: ...

@@ -9,6 +9,7 @@ mod files;
 mod guard;
 mod info;
 mod kernels;
+mod memcache;
 mod shm;
 
 use numpy::PyArrayDescrMethods;
@@ -31,6 +32,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(files::touch, module)?)?;
     module.add_class::<shm::Segment>()?;
     module.add_class::<shm::Turned>()?;
+    module.add_class::<memcache::Memoized>()?;
     module.add_function(wrap_pyfunction!(shm::shared_turn, module)?)?;
     module.add_function(wrap_pyfunction!(shm::shared_holder, module)?)?;
     module.add_function(wrap_pyfunction!(shm::shared_remove, module)?)?;
