@@ -1,0 +1,1 @@
+"""Caches of results, and a store of named values."""
