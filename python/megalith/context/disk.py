@@ -12,12 +12,14 @@ import datetime
 import functools
 import inspect
 import json
+import logging
 import os
 import reprlib
 import socket
 import time
 import traceback
 import warnings
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -493,7 +495,8 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         return {**self.__dict__, "timestamp": None, "_func_code_id": None}
 
     def _check_previous_func_code(self, stacklevel: int = 2) -> bool:
-        return True
+        # The code is a part of the keys; what joblib's callers want to know is whether anything is there.
+        return Path(self.store_backend.location, self.func_id).is_dir()
 
     def _get_args_id(self, *args: Any, **kwargs: Any) -> str:
         return self._call_of(args, kwargs).id[1]
@@ -514,7 +517,11 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             if not isinstance(error, DTypeError):
                 filter_args(self.func, list(self.ignore), args, kwargs)
             raise
-        return _Call((self.func_id, self.keys.combine(function, arguments)), function, arguments, args, kwargs)
+        call = _Call((self.func_id, self.keys.combine(function, arguments)), function, arguments, args, kwargs)
+        if self._verbose >= 20:
+            logging.basicConfig(level=logging.INFO)
+            self.info(f"Querying {self._signature(call)} (key {call.id[1]}) in {self.store_backend.location}")
+        return call
 
     def _is_in_cache_and_valid(self, call_id: tuple[str, str]) -> bool:
         holder = self.store_backend.holder(call_id)
@@ -932,6 +939,7 @@ class Memory(joblib_memory.Memory):  # type: ignore[misc]
         _check_mmap_mode(mmap_mode)
         _check_backend(backend)
         self.location = location
+        self._functions: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
         if location is None:
             return
         max_age = None if age_limit is None else age_limit.total_seconds()
@@ -1021,7 +1029,7 @@ class Memory(joblib_memory.Memory):  # type: ignore[misc]
             return (AsyncNotMemorizedFunc if is_async else NotMemorizedFunc)(func)
         if isinstance(func, joblib_memory.MemorizedFunc):
             func = func.func
-        return (AsyncMemorizedFunc if is_async else MemorizedFunc)(
+        cached = (AsyncMemorizedFunc if is_async else MemorizedFunc)(
             func,
             self.store_backend,
             self.backend,
@@ -1033,6 +1041,37 @@ class Memory(joblib_memory.Memory):  # type: ignore[misc]
             cache_validation_callback,
             **options,
         )
+        with contextlib.suppress(TypeError):
+            self._functions[func] = weakref.ref(cached)
+        return cached
+
+    def eval(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function in the context of the memory.
+
+        Parameters
+        ----------
+        func : callable
+            The function. If this memory caches it already, with the options that were given then.
+        *args, **kwargs
+            Its arguments.
+
+        Returns
+        -------
+        output : object
+            The result, from disk if it is there.
+        """
+        known = None
+        with contextlib.suppress(TypeError):
+            known = self._functions.get(func)
+        cached = None if known is None else known()
+        return (self.cache(func) if cached is None else cached)(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_functions": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._functions = weakref.WeakKeyDictionary()
 
     def clear(self, warn: bool = True) -> None:
         """Remove all results.
@@ -1076,11 +1115,14 @@ def _backend(location: Any, backend: str, mmap_mode: str | None, allow_pickle: b
         entries = Entries(os.path.abspath(os.path.expanduser(os.fspath(location))))  # noqa: PTH100, PTH111
         location = Backend(entries)
     allowed = location.allow_pickle if allow_pickle is None else allow_pickle
-    return location.with_options(mmap_mode, allow_pickle=allowed)
+    store: Backend = location.with_options(mmap_mode, allow_pickle=allowed)
+    return store
 
 
 def _check_backend(backend: str) -> None:
     if backend != "local":
+        # Says so itself, if nobody knows it.
+        joblib_memory._store_backend_factory(backend, "")
         message = f"backend: got {backend!r}, expected 'local'; results of megalith are files"
         raise ArgumentError(message, name="backend", got=backend, expected="'local'")
 
