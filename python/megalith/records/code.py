@@ -21,9 +21,7 @@ import operator
 import os
 import pathlib
 import re
-import site
 import sys
-import sysconfig
 import types
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -66,19 +64,22 @@ def _directories(*paths: str | None) -> tuple[str, ...]:
     return tuple(sorted(path.rstrip(os.sep) + os.sep for path in found))
 
 
-_STANDARD = _directories(sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-_INSTALLED = _directories(
-    sysconfig.get_path("purelib"),
-    sysconfig.get_path("platlib"),
-    site.getusersitepackages(),
-    str(pathlib.Path(__file__).parents[1]),
-)
+@functools.cache
+def _places_of_others() -> tuple[str, ...]:
+    """Return where Python, what is installed, and megalith are."""
+    import site
+    import sysconfig
+
+    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return _directories(*paths, site.getusersitepackages(), str(pathlib.Path(__file__).parents[1]))
+
+
 _SITE = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 def _is_user_file(path: str) -> bool:
     path = os.path.abspath(path)  # noqa: PTH100
-    return not (path.startswith(_INSTALLED) or any(name in path for name in _SITE) or path.startswith(_STANDARD))
+    return not (path.startswith(_places_of_others()) or any(name in path for name in _SITE))
 
 
 _is_user: dict[str, bool] = {"__main__": True, "builtins": False}

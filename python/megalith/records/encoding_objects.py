@@ -233,7 +233,7 @@ def _state(value: Any, state: Any, work: Work) -> bytes:
             continue
         piece = f".{name}" if name.isidentifier() else f".__dict__[{shown(name)}]"
         parts += [text(name), encode_part(state[name], work, piece)]
-    return other("state", encode(len(parts), work), b"".join(parts))
+    return other("state", encode(len(parts), work), b"".join(parts)) if parts else b"N"
 
 
 @derived(object)
