@@ -12,6 +12,7 @@ it keeps its inode from being used again.
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 import time
@@ -61,13 +62,22 @@ _entries: OrderedDict[tuple[Any, ...], _Entry] = OrderedDict()
 _lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+# A thread that held it is not there in a forked child.
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
     """Say that megalith has mapped a file, read-only.
 
     Parameters
     ----------
-    mapping : mmap.mmap or array
-        What the arrays show: an array stands for the mapping it lies in.
+    mapping : mmap.mmap or ndarray
+        What the arrays show; an array stands for the mapping it lies in.
     path : path-like
         The file.
     published : bool
@@ -150,10 +160,9 @@ def _place(array: AnyArray) -> _Place | None:
 
 
 def _mapping(base: Any) -> _Mapping | None:
-    try:
-        mapping = _mappings.get(base)
-    except TypeError:  # not hashable, or nothing that has weak references
+    if not isinstance(base, mmap.mmap | _core.Segment):
         return None
+    mapping = _mappings.get(base)
     if mapping is None and isinstance(base, _core.Segment):
         path, identity = base.path, base.identity
         if path is None or identity is None or base.is_foreign:
