@@ -742,8 +742,8 @@ def test_digests_are_the_same_in_other_processes_whatever_the_seed_of_hashes(tmp
 
 
 def test_digests_do_not_change_between_releases():
-    assert digest((3, "a", 1.5, None, np.arange(3, dtype="<i4"))) == "PINNED_SMALL"
-    assert digest(np.arange(1000, dtype="<f8")) == "PINNED_ARRAY"
+    assert digest((3, "a", 1.5, None, np.arange(3, dtype="<i4"))) == "b3f040ec2eb8b08574e771a31da0aa4c"
+    assert digest(np.arange(1000, dtype="<f8")) == "78368f110d62d4c9941e5616fad1f6ae"
 
 
 def test_pandas_and_xarray_are_not_imported(tmp_path):

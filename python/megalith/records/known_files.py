@@ -43,6 +43,7 @@ class _Mapping(NamedTuple):
     path: str
     stamp: _Stamp
     published: bool
+    address: int
 
 
 class _Entry(NamedTuple):
@@ -94,7 +95,8 @@ def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
         base = base.base if isinstance(base, np.ndarray) else base.obj
     name = os.fspath(path)
     name = os.fsdecode(name)
-    _mappings[base] = _Mapping(os.path.abspath(name), _stamp(os.stat(name)), published)  # noqa: PTH100, PTH116
+    path = os.path.abspath(name)  # noqa: PTH100
+    _mappings[base] = _Mapping(path, _stamp(os.stat(path)), published, _address(base))  # noqa: PTH116
 
 
 def known(array: AnyArray) -> bytes | None:
@@ -155,7 +157,7 @@ def _place(array: AnyArray) -> _Place | None:
             return None
     except OSError:
         return None
-    offset = array.__array_interface__["data"][0] - _address(base)
+    offset = array.__array_interface__["data"][0] - mapping.address
     return _Place((mapping.stamp, offset, array.shape, array.strides, array.dtype.str), base, mapping)
 
 
@@ -173,14 +175,16 @@ def _mapping(base: Any) -> _Mapping | None:
             return None
         if (stamp[0], stamp[1], stamp[2], stamp[3]) != identity:
             return None
-        mapping = _mappings[base] = _Mapping(path, stamp, published=True)
+        mapping = _mappings[base] = _Mapping(path, stamp, published=True, address=base.address)
     return mapping
 
 
 def _address(base: Any) -> int:
-    if isinstance(base, _core.Segment):
-        return base.address
-    return int(np.frombuffer(base, np.uint8, count=1).__array_interface__["data"][0])
+    return (
+        base.address
+        if isinstance(base, _core.Segment)
+        else int(np.frombuffer(base, np.uint8, count=1).__array_interface__["data"][0])
+    )
 
 
 def _stamp(stat: os.stat_result) -> _Stamp:
