@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from megalith.exceptions import ArgumentError, DTypeError
 from megalith.records import code
-from megalith.records.encoding import ENCODERS, FORM, Refused, Work, content_of_bytes, encode_named, text
+from megalith.records.encoding import ENCODERS, FORM, Refused, Work, content_of_bytes, encode_named, module_name, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,8 +95,8 @@ class FunctionKey:
             raise DTypeError(message, name="function", got=type(function).__name__, supported="callables")
         self.function = function
         inner, self._bound, self._bound_keywords = _unbound(function)
-        self._inner = inner
-        module = getattr(inner, "__module__", None) or "__main__"
+        self._options = (version, tuple(depends), None if ignore is None else tuple(ignore), key)
+        module = module_name(getattr(inner, "__module__", None))
         qualname = getattr(inner, "__qualname__", None) or type(inner).__qualname__
         self.name = f"{module}.{qualname}"
         self.path = (*(_safe(part) for part in module.split(".")), _safe(qualname))
@@ -110,6 +110,9 @@ class FunctionKey:
         self._key = key
         self._arguments = _Arguments(inner, self.name, ignore or ())
         self._last: tuple[bytes, bytes] = (b"", b"")
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.function, *self._options)
 
     def __repr__(self) -> str:
         return f"<FunctionKey of {self.name}>"
@@ -168,9 +171,9 @@ class FunctionKey:
             If the function cannot be called so; it says what Python says.
         """
         names, values = self._arguments.bind(*self._whole(args, kwargs))
-        arguments: dict[str, Any] = {}
-        for name, value in zip(names, values, strict=True):
-            arguments[name] = list(value) if name == "*" else value
+        arguments = dict(zip(names, values, strict=True))
+        if "*" in arguments:
+            arguments["*"] = list(arguments["*"])
         return arguments
 
     def _whole(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -334,6 +337,10 @@ class FunctionKey:
             parts[f"depends[{i}]"] = get()
         parts["name"] = self._header
         return {name: content_of_bytes(data).hex() for name, data in parts.items()}
+
+
+def _rebuild(function: Any, version: Any, depends: Any, ignore: Any, key: Any) -> FunctionKey:
+    return FunctionKey(function, version=version, depends=depends, ignore=ignore, key=key)
 
 
 def _unbound(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
