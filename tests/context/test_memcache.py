@@ -4,9 +4,12 @@ import asyncio
 import functools
 import gc
 import inspect
+import itertools
 import pickle
+import sys
 import threading
 import time
+import types
 import warnings
 import weakref
 from collections import OrderedDict
@@ -19,8 +22,9 @@ from hypothesis import strategies as st
 
 from megalith import records
 from megalith.context import memcache
+from megalith.context.keys import FunctionKey
 from megalith.context.memcache import Memoized, full_name, load, memoize, save, size_of
-from megalith.exceptions import ArgumentError, MegalithWarning
+from megalith.exceptions import ArgumentError, DTypeError, MegalithWarning
 from megalith.testing.faults import kill_when, run_python
 
 ENTRY = Memoized.ENTRY_BYTES
@@ -80,8 +84,6 @@ def test_all_ways_of_writing_a_call_are_one_entry(counted):
 
 def test_more_ways_of_writing_a_call_than_are_remembered_are_one_entry(counted):
     f = counted(lambda a, b, c, d: (a, b, c, d))
-    import itertools
-
     for _ in range(2):
         for order in itertools.permutations("abcd"):
             assert f(**{name: ord(name) for name in order}) == (97, 98, 99, 100)
@@ -170,6 +172,90 @@ def test_a_list_inside_of_a_tuple_is_looked_at_again(counted):
     assert f(values) == 1
     values[0].append(2)
     assert f(values) == 2
+
+
+HELPED = """
+LIMIT = 1
+def helper(n):
+    return n + LIMIT
+def f(n):
+    return helper(n)
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module of the user's own, with a function, a helper and a constant."""
+    made = types.ModuleType("helped_by_others")
+    monkeypatch.setitem(sys.modules, made.__name__, made)
+    exec(HELPED, made.__dict__)
+    return made
+
+
+def test_a_call_that_was_seen_is_computed_again_when_a_helper_or_a_constant_is_another(module, tmp_path):
+    f = memoize(module.f, tmp_path)
+    assert [f(1), f(2), f(1), f(n=1), f(n=1)] == [2, 3, 2, 2, 2]
+    assert f.cache_info().misses == 2
+    module.LIMIT = 10
+    assert [f(1), f(1), f(n=1), f(2)] == [11, 11, 11, 12]
+    old, module.helper = module.helper, lambda n: -n
+    assert [f(1), f(n=1), f(2), f(1)] == [-1, -1, -2, -1]
+    assert f.cache_info().misses == 6
+    module.helper, module.LIMIT = old, 1
+    assert [f(1), f(1), f(n=1), f(2)] == [2, 2, 2, 3]
+    assert f.cache_info().misses == 6
+
+
+def test_a_helper_whose_code_is_replaced_in_place_is_noticed(module, tmp_path):
+    f = memoize(module.f, tmp_path)
+    assert [f(1), f(1)] == [2, 2]
+    module.helper.__code__ = (lambda n: n * 100).__code__
+    assert [f(1), f(1), f(n=1)] == [100, 100, 100]
+
+
+def test_a_result_that_was_begun_before_a_helper_changed_answers_no_later_call(module, tmp_path):
+    module.helper = lambda n: __import__("time").sleep(0.2) or n
+    f = memoize(module.f, tmp_path)
+    thread = threading.Thread(target=f, args=(1,))
+    thread.start()
+    while f.cache_info().misses == 0:
+        time.sleep(0.001)
+    module.helper = lambda n: -n
+    assert f(1) == -1
+    thread.join()
+    assert [f(1), f(n=1), f(1)] == [-1, -1, -1]
+
+
+def test_a_global_that_an_inner_name_hides_later_is_noticed(module, tmp_path):
+    exec("def g(n):\n    return abs(n)", module.__dict__)
+    g = memoize(module.g, tmp_path)
+    assert [g(-1), g(-1)] == [1, 1]
+    module.abs = lambda n: n
+    assert [g(-1), g(-1)] == [-1, -1]
+
+
+def test_with_files_to_depend_on_each_call_looks_at_them(tmp_path):
+    path = tmp_path / "gain.txt"
+    path.write_text("1")
+
+    def scaled(n):
+        return n * int(path.read_text())
+
+    f = memoize(scaled, tmp_path / "cache", key=FunctionKey(scaled, depends=[path]))
+    assert [f(3), f(3)] == [3, 3]
+    path.write_text("20")
+    assert [f(3), f(3)] == [60, 60]
+
+
+def test_arguments_that_are_ignored_do_not_count(tmp_path):
+    f = memoize(add, tmp_path, key=FunctionKey(add, ignore=["c"]))
+    assert [f(1, c=1), f(1, c=2), f(1, c=2), f(1, 3, c=1)] == [(1, 2, 1)] * 3 + [(1, 3, 1)]
+
+
+def test_an_argument_that_has_no_key_is_named(tmp_path):
+    f = memoize(add, tmp_path)
+    with pytest.raises(DTypeError, match=r"args\[1\]"):
+        f(1, threading.Lock())
 
 
 def test_wrong_arguments_raise_what_the_function_raises(counted):
@@ -269,65 +355,22 @@ def test_different_keys_compute_at_the_same_time(counted):
     assert run_threads(4, f) == [0, 1, 2, 3]
 
 
-def test_two_threads_that_need_the_key_of_the_other_both_finish(counted):
-    met = threading.Barrier(2)
-
-    def tangled(name, depth=0):
-        if depth == 0:
-            met.wait(20)
-            return name, f("ba"[name == "b"], 1)
-        return name, f("ba"[name == "b"]) if depth < 1 else name
-
-    def first(name):
-        met.wait(20)
-        return name + second("b" if name == "a" else "a")
-
-    def other(name):
-        return name.upper() if inside.count(name) else inside.append(name) or first_(name)
-
-    inside = []
-    f, first_, second = counted(tangled), counted(first), counted(other)
-    assert run_threads(2, lambda i: f("ab"[i])) == [("a", ("b", "b")), ("b", ("a", "a"))]
+# Globals that can change do not count for a key.
+BOTH = types.SimpleNamespace(met=threading.Barrier(2), deep=threading.local(), functions={})
 
 
-def test_threads_that_wait_in_a_circle_compute_themselves(counted):
-    met = threading.Barrier(2)
+def half(name, other):
+    BOTH.deep.n = getattr(BOTH.deep, "n", 0) + 1
+    if BOTH.deep.n > 1:
+        return name
+    BOTH.met.wait(20)
+    return name + BOTH.functions[other](other, name)
 
-    def one(n):
-        if n:
-            met.wait(20)
-            return "one", two(0)
-        return "one"
 
-    def two(n):
-        if n:
-            met.wait(20)
-            return "two", one_(0)
-        return "two"
-
-    one_, two = counted(one), counted(two)
-    assert run_threads(2, lambda i: (one_, two)[i](1)) == [("one", "two"), ("two", "one")]
-
-    def left(_):
-        met.wait(20)
-        return right_inner()
-
-    def right(_):
-        met.wait(20)
-        return left_inner()
-
-    seen = threading.local()
-
-    def right_inner():
-        seen.deep = getattr(seen, "deep", 0) + 1
-        return "end" if seen.deep > 1 else right_(1)
-
-    def left_inner():
-        seen.deep = getattr(seen, "deep", 0) + 1
-        return "end" if seen.deep > 1 else left_(1)
-
-    left_, right_ = counted(left), counted(right)
-    assert run_threads(2, lambda i: (left_, right_)[i](1)) == ["end", "end"]
+def test_two_threads_that_need_the_key_of_the_other_both_finish(tmp_path):
+    BOTH.functions.update(left=memoize(half, tmp_path), right=memoize(half, tmp_path))
+    pairs = [("left", "right"), ("right", "left")]
+    assert run_threads(2, lambda i: BOTH.functions[pairs[i][0]](*pairs[i])) == ["leftright", "rightleft"]
 
 
 def test_a_recursive_function_remembers_each_step(counted):
@@ -655,19 +698,12 @@ def test_clear_forgets(counted):
 
 
 def test_what_was_begun_before_a_clear_is_not_kept(tmp_path):
-    started, release = threading.Event(), threading.Event()
-
-    def slow(n):
-        started.set()
-        release.wait(20)
-        return n
-
-    f = memoize(slow, tmp_path)
+    f = memoize(lambda n: time.sleep(0.2) or n, tmp_path)
     thread = threading.Thread(target=f, args=(1,))
     thread.start()
-    started.wait()
+    while f.cache_info().misses == 0:
+        time.sleep(0.001)
     f.clear()
-    release.set()
     thread.join()
     assert f.cache_info().entries == 0
 
@@ -887,11 +923,11 @@ def test_saved_results_keep_their_order_of_use_and_their_types(tmp_path):
 
 def test_results_of_another_version_of_a_function_are_not_loaded(tmp_path):
     namespace = {"__name__": "some_module"}
-    exec("def f(n):\n    return n + 1", namespace)  # noqa: S102
+    exec("def f(n):\n    return n + 1", namespace)
     old = memoize(namespace["f"], tmp_path)
     assert old(1) == 2
     save([old])
-    exec("def f(n):\n    return n + 2", namespace)  # noqa: S102
+    exec("def f(n):\n    return n + 2", namespace)
     new = memoize(namespace["f"], tmp_path)
     assert new.path == old.path
     assert new.cache_info().entries == 0

@@ -150,6 +150,20 @@ class FunctionKey:
             self._last = (now, digest)
         return digest
 
+    def watched(self) -> tuple[tuple[str, Any, str, Any], ...] | None:
+        """Return what the function's part of the last key was read from.
+
+        Returns
+        -------
+        watched : tuple of (kind, place, name, value), or None
+            As long as these are the very same, so is the function (but for its ``__defaults__``, if somebody sets
+            them). The kinds are those of `megalith.records.code.Code.watched`. None if there is more to look at: what
+            it depends on.
+        """
+        if self._depends:
+            return None
+        return () if self._code is None else self._code.watched()
+
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by name, defaults filled in, without those that are ignored.
 

@@ -63,6 +63,9 @@ class Key(Protocol):
     def function_digest(self) -> str:
         """Return a digest of the function alone."""
 
+    def watched(self) -> tuple[tuple[str, Any, str, Any], ...] | None:
+        """Return what was read for the last key besides arguments, see `FunctionKey.watched`."""
+
 
 class CacheInfo(NamedTuple):
     """What a memory cache has done and holds."""
@@ -199,10 +202,12 @@ class Memoized(_core.Memoized):
         if not self._is_loaded:
             self.load()
 
-    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[Any, ...] | None]:
         # Not when the function was wrapped: what it calls may not have been defined by then.
         self._load_once()
-        return self._keys.call_key(args, kwargs)
+        # Before the key: what changes in between makes the next call look again, and never the other way round.
+        watched = self._keys.watched()
+        return self._keys.call_key(args, kwargs), watched
 
     def _keep(self, value: Any, is_alone: bool) -> tuple[Any, int]:
         if isinstance(value, np.ndarray):
@@ -269,7 +274,7 @@ class _AsyncMemoized(Memoized):
         finally:
             _is_computing.reset(token)
         value, nbytes = self._keep(value, is_alone=False)
-        return self._insert(key, value, nbytes, args, kwargs, clearings)
+        return self._insert(key, value, nbytes, clearings)
 
 
 _is_computing: ContextVar[bool] = ContextVar("megalith_is_computing", default=False)
@@ -321,7 +326,8 @@ def memoize(
     inside of tuples, lists, dicts and other objects are kept as they are, as are these objects: treat them as
     constants. A read-only mapping of a file is kept as a mapping.
 
-    A hit takes about 0.1 microseconds if all arguments are plain (int, float, str, bytes, bool, None, common scalars of
+    The function counts by its code and all that it reaches, as in the disk cache: where a helper or a plain constant is
+    another, it computes again. A hit takes about 0.1 microseconds, and 10 nanoseconds for each such thing, if all arguments are plain (int, float, str, bytes, bool, None, common scalars of
     NumPy, tuples of these; 512 bytes in all). Other arguments are digested in each call.
 
     Examples
@@ -563,6 +569,7 @@ def _write(path: Path, group: list[Memoized]) -> bool:
     }
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     records.save(path, content)
+    path.chmod(0o600)
     return True
 
 

@@ -32,7 +32,7 @@ from megalith._optional import is_instance
 from megalith.records.encoding import ENCODERS, Refused, Work, content_of_bytes, module_name, other, qualified, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 PYTHON: Final = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
 """What compiled the code: another minor version has other instructions."""
@@ -374,6 +374,9 @@ def is_memory(value: Any) -> bool:
     return module in ("joblib", "megalith") and not isinstance(value, type) and inner(value) is not None
 
 
+Watched = tuple[str, Any, str, Any]
+
+
 class _Found(NamedTuple):
     """What a walk gave: the parts by name, and all that it looked at."""
 
@@ -405,6 +408,7 @@ class Code:
         # Values that can change count as they were when they were seen first.
         self._first: dict[int, tuple[Any, bytes]] = {}
         self._closure: dict[str, bytes] = {}
+        self._watched: tuple[_Found | None, tuple[Watched, ...]] = (None, ())
         if is_call and isinstance(root, types.FunctionType):
             for name, cell in zip(root.__code__.co_freevars, root.__closure__ or (), strict=True):
                 value = _inside(cell)
@@ -425,6 +429,22 @@ class Code:
         """Return the bytes of each part by what it is."""
         return dict(self._now().parts)
 
+    def watched(self) -> tuple[Watched, ...]:
+        """Return what the last digest was read from: as long as these are the very same, so is the digest.
+
+        Returns
+        -------
+        watched : tuple of (kind, place, name, value)
+            ``'item'``: what a dict has under a name, ``'absent'``: that it has nothing there; ``'attribute'``: of an
+            object; ``'get'``: what a function gives for a name. The same object as before if nothing changed.
+        """
+        found = self._found or self._now()
+        of, watched = self._watched
+        if of is not found:
+            watched = tuple(_watched(found))
+            self._watched = (found, watched)
+        return watched
+
     def _now(self) -> _Found:
         found = self._found
         if found is None or not _is_unchanged(found):
@@ -441,6 +461,21 @@ class Code:
         """Take what came into the closure later."""
         data = self._closure[name] = self._closure_value(name, value)
         return data
+
+
+def _watched(found: _Found) -> Iterator[Watched]:
+    for get, names, values in found.lookups:
+        space = getattr(get, "__self__", None)
+        is_dict = type(space) is dict
+        for name, value in zip(names, values, strict=True):
+            yield ("item", space, name, value) if is_dict else ("get", get, name, value)
+    for space, absent in found.absences:
+        for name in sorted(absent):
+            yield ("absent", space, name, None) if type(space) is dict else ("get", space.get, name, None)
+    for function, code, _, _ in found.functions:
+        yield "attribute", function, "__code__", code
+    for cell, value in found.cells:
+        yield "attribute", cell, "cell_contents", value
 
 
 def _is_unchanged(found: _Found) -> bool:

@@ -1,7 +1,7 @@
 //! The memory cache: a function that remembers its results.
 //!
 //! ```text
-//! call as bytes ── known ──> the value                                      (Rust alone, no allocation)
+//! call as bytes ── known, and what the function reaches unchanged ──> the value       (Rust alone, no allocation)
 //!    │ unknown, or arguments that are not plain
 //! canonical key (Python) ── known ──> the value, and the bytes of the call lead to it from now on
 //!    │ unknown
@@ -17,6 +17,7 @@
 mod call;
 mod flight;
 mod store;
+mod watched;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,12 +29,13 @@ use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::guard::wait;
 use call::Call;
 use flight::{Computing, Flight};
 use store::Store;
+use watched::Watched;
 
 /// How long a thread waits for another before it looks for signals.
 const LOOK: Duration = Duration::from_millis(50);
@@ -48,18 +50,36 @@ struct State {
     clearings: u64,
     hits: u64,
     misses: u64,
+    /// What the function reaches, as it was when the aliases were seen; None while that is not known.
+    watched: Option<Arc<Watched>>,
 }
 
 impl State {
     /// The value of a key, if it is there; the bytes of the call lead to it from now on.
-    fn lookup(&mut self, py: Python<'_>, key: u128, call: Option<&Call>) -> Option<Py<PyAny>> {
-        let value = self.store.get(key)?.clone_ref(py);
+    fn lookup(&mut self, py: Python<'_>, key: &Key, call: Option<&Call>) -> Option<Py<PyAny>> {
+        let value = self.store.get(key.digest)?.clone_ref(py);
         self.hits += 1;
-        if let Some(call) = call {
-            self.store.alias(key, call.bytes());
-        }
+        self.alias(key, call);
         Some(value)
     }
+
+    fn alias(&mut self, key: &Key, call: Option<&Call>) {
+        let Some(call) = call else { return };
+        // After a change the old key is not what the call means any more.
+        let is_current = match (&self.watched, &key.watched) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            _ => false,
+        };
+        if is_current {
+            self.store.alias(key.digest, call.bytes());
+        }
+    }
+}
+
+/// The canonical key of a call, and what the function reached then; None if that cannot be said.
+struct Key {
+    digest: u128,
+    watched: Option<Arc<Watched>>,
 }
 
 /// What a look at the store has found.
@@ -72,9 +92,9 @@ enum Found {
     Alone,
 }
 
-/// A function that remembers its results. Subclasses give the methods `_key(args, kwargs)`, 32 hexadecimal digits, and
-/// `_keep(value, is_alone)`, the value as it is kept and given out, and its bytes; `is_alone` says that
-/// nobody else holds the value.
+/// A function that remembers its results. Subclasses give the methods `_key(args, kwargs)`, 32 hexadecimal digits and
+/// what is watched (or None), and `_keep(value, is_alone)`, the value as it is kept and given out, and its bytes;
+/// `is_alone` says that nobody else holds the value.
 #[pyclass(frozen, subclass, module = "megalith._core")]
 pub(crate) struct Memoized {
     function: Py<PyAny>,
@@ -86,7 +106,14 @@ impl Memoized {
     #[new]
     #[pyo3(signature = (function, max_bytes))]
     fn new(function: Py<PyAny>, max_bytes: u64) -> Self {
-        let state = State { store: Store::new(max_bytes), flights: HashMap::new(), clearings: 0, hits: 0, misses: 0 };
+        let state = State {
+            store: Store::new(max_bytes),
+            flights: HashMap::new(),
+            clearings: 0,
+            hits: 0,
+            misses: 0,
+            watched: None,
+        };
         Self { function, state: Mutex::new(state) }
     }
 
@@ -119,29 +146,26 @@ impl Memoized {
             return Ok((Some(value), None));
         }
         let key = Self::key(slf, args, kwargs)?;
-        let found = this.lock().lookup(py, key, call.as_ref());
+        let found = this.lock().lookup(py, &key, call.as_ref());
         Ok(match found {
             Some(value) => (Some(value), None),
-            None => (None, Some(digits(key))),
+            None => (None, Some(digits(key.digest))),
         })
     }
 
-    /// Put a value in, the newest; the first of a key stays, and is what is returned. `args` and `kwargs`: a call that
-    /// means it; `clearings`: as it was when the computation began.
-    #[pyo3(signature = (key, value, nbytes, args=None, kwargs=None, clearings=None))]
+    /// Put a value in, the newest; the first of a key stays, and is what is returned. `clearings`: as it was when the
+    /// computation began.
+    #[pyo3(signature = (key, value, nbytes, clearings=None))]
     fn _insert(
         &self,
         py: Python<'_>,
         key: &str,
         value: Py<PyAny>,
         nbytes: u64,
-        args: Option<&Bound<'_, PyTuple>>,
-        kwargs: Option<&Bound<'_, PyDict>>,
         clearings: Option<u64>,
     ) -> PyResult<Py<PyAny>> {
-        let key = parse(key)?;
-        let call = args.and_then(|args| Call::new(args, kwargs));
-        Ok(self.insert(py, key, value, nbytes, call.as_ref(), clearings))
+        let key = Key { digest: parse(key)?, watched: None };
+        Ok(self.insert(py, &key, value, nbytes, None, clearings))
     }
 
     /// Count a result that was not there; how often the store was cleared.
@@ -181,12 +205,17 @@ impl Memoized {
             for (_, value) in state.store.iter() {
                 visit.call(value)?;
             }
+            if let Some(watched) = &state.watched {
+                watched.traverse(&visit)?;
+            }
         }
         Ok(())
     }
 
     fn __clear__(&self) {
         self._clear();
+        let watched = self.lock().watched.take();
+        drop(watched);
     }
 }
 
@@ -199,15 +228,21 @@ impl Memoized {
     fn known(&self, py: Python<'_>, call: &Call) -> Option<Py<PyAny>> {
         let mut state = self.lock();
         let value = state.store.find(call.bytes())?.clone_ref(py);
+        let watched = state.watched.clone();
         state.hits += 1;
-        Some(value)
+        drop(state);
+        if watched.is_some_and(|watched| watched.is_unchanged(py)) {
+            return Some(value);
+        }
+        self.lock().hits -= 1;
+        None
     }
 
     /// Put a value in, unless there is one or the store was cleared meanwhile; the value to give out.
     fn insert(
         &self,
         py: Python<'_>,
-        key: u128,
+        key: &Key,
         value: Py<PyAny>,
         nbytes: u64,
         call: Option<&Call>,
@@ -218,26 +253,43 @@ impl Memoized {
         if clearings.is_some_and(|clearings| clearings != state.clearings) {
             return value;
         }
-        let value = match state.store.get(key) {
+        let value = match state.store.get(key.digest) {
             Some(first) => {
                 gone.push(value);
                 first.clone_ref(py)
             }
             None => {
-                state.store.insert(key, value.clone_ref(py), nbytes, &mut gone);
+                state.store.insert(key.digest, value.clone_ref(py), nbytes, &mut gone);
                 value
             }
         };
-        if let Some(call) = call {
-            state.store.alias(key, call.bytes());
-        }
+        state.alias(key, call);
         drop(state);
         drop(gone);
         value
     }
 
-    fn key(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>, kwargs: &Bound<'_, PyDict>) -> PyResult<u128> {
-        parse(slf.call_method1(intern!(slf.py(), "_key"), (args, kwargs))?.extract()?)
+    fn key(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>, kwargs: &Bound<'_, PyDict>) -> PyResult<Key> {
+        let key = slf.call_method1(intern!(slf.py(), "_key"), (args, kwargs))?;
+        let (digits, source): (Bound<'_, PyString>, Option<Bound<'_, PyTuple>>) = key.extract()?;
+        let watched = source.map(|source| slf.get().watch(source)).transpose()?;
+        Ok(Key { digest: parse(digits.to_str()?)?, watched })
+    }
+
+    /// Watch what a key was made from. If that is new, no call that was seen before is known any more.
+    fn watch(&self, source: Bound<'_, PyTuple>) -> PyResult<Arc<Watched>> {
+        if let Some(watched) = &self.lock().watched
+            && watched.is_made_from(&source)
+        {
+            return Ok(Arc::clone(watched));
+        }
+        let watched = Arc::new(Watched::new(source)?);
+        let mut state = self.lock();
+        state.store.forget_aliases();
+        let before = state.watched.replace(Arc::clone(&watched));
+        drop(state);
+        drop(before);
+        Ok(watched)
     }
 
     fn miss(
@@ -250,12 +302,12 @@ impl Memoized {
         let kwargs = kwargs.map_or_else(|| PyDict::new(py), Clone::clone);
         let key = Self::key(slf, args, &kwargs)?;
         loop {
-            match this.turn(py, key, call) {
+            match this.turn(py, &key, call) {
                 Found::Value(value) => return Ok(value),
-                Found::Alone => return Self::compute(slf, key, args, &kwargs, call),
+                Found::Alone => return Self::compute(slf, &key, args, &kwargs, call),
                 Found::Ours(flight) => {
-                    let mut ending = Ending { this, key, flight, value: None };
-                    let value = Self::compute(slf, key, args, &kwargs, call)?;
+                    let mut ending = Ending { this, key: key.digest, flight, value: None };
+                    let value = Self::compute(slf, &key, args, &kwargs, call)?;
                     ending.value = Some(value.clone_ref(py));
                     return Ok(value);
                 }
@@ -273,12 +325,12 @@ impl Memoized {
     }
 
     /// Who gives the value of a key.
-    fn turn(&self, py: Python<'_>, key: u128, call: Option<&Call>) -> Found {
+    fn turn(&self, py: Python<'_>, key: &Key, call: Option<&Call>) -> Found {
         let mut state = self.lock();
         if let Some(value) = state.lookup(py, key, call) {
             return Found::Value(value);
         }
-        match state.flights.get(&key) {
+        match state.flights.get(&key.digest) {
             Some(flight) if flight.is_here() => {
                 if Computing::is_here() {
                     return Found::Alone;
@@ -287,7 +339,7 @@ impl Memoized {
             }
             _ => {
                 let flight = Arc::new(Flight::new());
-                let inherited = state.flights.insert(key, Arc::clone(&flight));
+                let inherited = state.flights.insert(key.digest, Arc::clone(&flight));
                 drop(state);
                 drop(inherited);
                 Found::Ours(flight)
@@ -297,7 +349,7 @@ impl Memoized {
 
     fn compute(
         slf: &Bound<'_, Self>,
-        key: u128,
+        key: &Key,
         args: &Bound<'_, PyTuple>,
         kwargs: &Bound<'_, PyDict>,
         call: Option<&Call>,

@@ -79,7 +79,6 @@ impl<V> Store<V> {
         let alias: Arc<[u8]> = alias.into();
         match self.aliases.insert(Arc::clone(&alias), slot) {
             Some(known) if known == slot => return,
-            // What the function reaches has changed since: the same call means another entry by now.
             Some(known) => self.entry(known).aliases.retain(|a| *a != alias),
             None => {}
         }
@@ -88,6 +87,14 @@ impl<V> Store<V> {
         if aliases.len() > MOST_ALIASES {
             let first = aliases.remove(0);
             self.aliases.remove(&first);
+        }
+    }
+
+    /// Let no alias lead anywhere.
+    pub(crate) fn forget_aliases(&mut self) {
+        self.aliases.clear();
+        for entry in self.slots.iter_mut().flatten() {
+            entry.aliases.clear();
         }
     }
 
