@@ -170,11 +170,11 @@ def test_the_top_of_the_repository_holds_what_design_says_and_nothing_else(root)
 
 
 def test_library_code_does_not_print(root):
-    # `finalize_processing` prints the time when its `verbose` argument asks for it.
+    # `finalize_processing` prints the time, and `Memory` what joblib's prints, when a `verbose` argument asks for it.
     wrong = [
         f"{path}:{node.lineno}"
         for module, path in modules(root)
-        if module and module[0] not in ("cli", "shared") and path.name != "initialize.py"
+        if module and module[0] not in ("cli", "shared") and path.name not in ("initialize.py", "disk.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
@@ -185,7 +185,8 @@ def test_optional_packages_are_not_imported_at_the_top_of_a_module(root):
     heavy = {"joblib", "h5py", "dask", "ipyparallel", "xarray", "zarr", "scipy", "matplotlib", "tqdm"}
     wrong = []
     for module, path in modules(root):
-        if module[:1] in (("testing",), ("cli",)):
+        # Subclasses of joblib's are in one module, which is itself imported at first use.
+        if module[:1] in (("testing",), ("cli",)) or module == ("context", "disk"):
             continue
         for node in ast.parse(path.read_text()).body:
             names = []

@@ -159,6 +159,10 @@ class Context:
             If an option is not one of those allowed, or the function cannot be identified. In a call: if an argument
             cannot be, with its place.
 
+        See Also
+        --------
+        megalith.context.disk.Memory : The same with the interface of `joblib.Memory`.
+
         Notes
         -----
         Of all processes and threads that ask for the same call one computes; the others wait, and one of them takes
@@ -166,10 +170,6 @@ class Context:
         written, on a full disk for instance, is returned with a warning.
 
         A hit costs about 30 microseconds and the digest of the arguments (100 MB take 5 ms).
-
-        See Also
-        --------
-        megalith.context.disk.Memory : The same with the interface of `joblib.Memory`.
 
         Examples
         --------

@@ -117,6 +117,14 @@ class FunctionKey:
     def __repr__(self) -> str:
         return f"<FunctionKey of {self.name}>"
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FunctionKey):
+            return NotImplemented
+        return self._options[2:] == other._options[2:] and self.function_digest() == other.function_digest()
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def function_digest(self) -> str:
         """Return what stands for the function as it is now.
 
