@@ -33,7 +33,7 @@ from joblib.memory import AsyncNotMemorizedFunc, NotMemorizedFunc, NotMemorizedR
 from megalith import _core, records
 from megalith.context.entries import MAP_FROM, SUFFIX, Entries
 from megalith.context.keys import FunctionKey
-from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, KeyMissingError, LockTimeoutError
+from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError, KeyMissingError, LockTimeoutError
 from megalith.records.known_files import trust
 from megalith.records.reading import Record, open_record
 from megalith.shared.caching import turn
@@ -165,11 +165,19 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
         _trust(value, path)
         return found
 
+    def has(self, call_id: Sequence[str]) -> bool:
+        """Whether there is an entry here, readable or not."""
+        return os.path.exists(self.path(call_id))  # noqa: PTH110
+
     def holder(self, call_id: Sequence[str]) -> Backend | None:
         """Return the store that has an entry: this one or one below."""
-        if os.path.exists(self.path(call_id)):  # noqa: PTH110
+        if self.has(call_id):
             return self
         return None if self.below is None else self.below.holder(call_id)
+
+    def layers(self) -> list[Backend]:
+        """Return this store and those below."""
+        return [self] if self.below is None else [self, *self.below.layers()]
 
     # joblib's names.
 
@@ -186,7 +194,7 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
     def dump_item(self, call_id: Sequence[str], item: Any, verbose: int = 1) -> None:
         """Write an entry."""
         self.entries.prepare(os.path.dirname(self.path(call_id)))  # noqa: PTH120
-        self.entries.write(call_id[0], call_id[1], records.plan(item, suffix=SUFFIX), replace=True)
+        self.entries.write(call_id[0], call_id[1], records.plan(item, suffix=SUFFIX, exact=True), replace=True)
 
     def contains_item(self, call_id: Sequence[str]) -> bool:
         """Whether there is an entry."""
@@ -200,7 +208,7 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
     def get_metadata(self, call_id: Sequence[str]) -> dict[str, Any]:
         """Return what is known of an entry, an empty dict if there is none."""
         holder = self.holder(call_id)
-        return {} if holder is None else _about(holder.path(call_id))
+        return {} if holder is None else _about(holder.path(call_id)) or {}
 
     def store_metadata(self, call_id: Sequence[str], metadata: Any) -> None:
         """Do nothing: what is known of an entry is written with it."""
@@ -374,7 +382,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             ``get()`` gives the value, ``clear()`` removes it. The second kind holds what could not be written.
         """
         call = self._call_of(args, kwargs)
-        if self._is_in_cache_and_valid(call.id):
+        if self._is_in_cache_and_valid(call.id, damaged=True):
             return self._get_memorized_result(call.id)
         return self._shelved(call, *self._make(call))
 
@@ -442,12 +450,14 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         if holder is not None:
             return self._explain_entry(holder.path(call.id))
         shown = self._shown(call)
-        items = sorted(self.store_backend.entries.items(self.func_id), key=lambda item: -item.used)[:EXPLAINED]
+        stores = self.store_backend.layers()
+        items = [item for store in stores for item in store.entries.items(self.func_id)]
+        items = sorted(items, key=lambda item: -item.used)[:EXPLAINED]
         if not items:
             return Explanation(hit=False, reason="no result of this function is there")
         others: dict[str, Any] = {}
         for item in items:
-            about = _about(item.path)
+            about = _about(item.path) or {}
             if about.get("arguments") == call.arguments:
                 return Explanation(hit=False, reason=self._explain_change(about.get("function"), call.function))
             if about.get("function") == call.function and not others:
@@ -523,12 +533,18 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             self.info(f"Querying {self._signature(call)} (key {call.id[1]}) in {self.store_backend.location}")
         return call
 
-    def _is_in_cache_and_valid(self, call_id: tuple[str, str]) -> bool:
+    def _is_in_cache_and_valid(self, call_id: tuple[str, str], *, damaged: bool = False) -> bool:
+        """Whether a result is there and may be used; `damaged` is what to say of one whose file is damaged."""
         holder = self.store_backend.holder(call_id)
         if holder is None:
             return False
+        about = _about(holder.path(call_id))
+        if about is None:
+            return damaged
+        if about.get("pickled") and not self.store_backend.allow_pickle:
+            return False
         is_valid = self.cache_validation_callback
-        if is_valid is not None and not is_valid(_about(holder.path(call_id))):
+        if is_valid is not None and not is_valid(about):
             self.store_backend.clear_item(call_id)
             return False
         return True
@@ -538,9 +554,9 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         start = time.time()
         try:
             found = self.store_backend.find(call.id)
-        except Exception:
+        except Exception as error:
             holder = self.store_backend.holder(call.id)
-            if holder is not None:
+            if holder is not None and isinstance(error, FormatError):
                 holder.entries.set_aside(holder.path(call.id))
             self.warn(
                 f"Exception while loading results for {self._signature(call)}: it is computed again\n"
@@ -570,7 +586,8 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
                 found = self._find(call)
                 if found is not _MISSING:
                     return found, {}
-                # It was there, and is not any more.
+                # It was there and is not any more, or it is but cannot be read.
+                force = self.store_backend.has(call.id)
 
     def _turn(self, stack: contextlib.ExitStack, call: _Call) -> bool | None:
         """Wait for the turn to compute: False if it is there by now, None where nothing can be written."""
@@ -591,7 +608,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
     def _plan(self, output: Any, about: dict[str, Any]) -> records.Plan | None:
         """Plan the file of a result; None for one that is not to be kept."""
         try:
-            return records.plan(output, suffix=SUFFIX, about=about)
+            return records.plan(output, suffix=SUFFIX, about=about, exact=True)
         except DTypeError as error:
             if not self.store_backend.allow_pickle:
                 self._warn_once(
@@ -600,8 +617,10 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
                 )
                 return None
         try:
+            import cloudpickle
+        except ImportError:  # joblib before 1.6 has its own
             from joblib.externals import cloudpickle
-
+        try:
             pickled = np.frombuffer(cloudpickle.dumps(output), np.uint8)
         except Exception as error:
             self._warn_once(f"the result of {self.keys.name} is returned but not kept: it cannot be pickled: {error}")
@@ -610,7 +629,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         return records.plan(pickled, suffix=SUFFIX, about=about)
 
     def _shelved(self, call: _Call, output: Any, metadata: dict[str, Any]) -> Any:
-        if self.store_backend.contains_item(call.id):
+        if self._is_in_cache_and_valid(call.id):
             return self._get_memorized_result(call.id, metadata or None)
         return NotMemorizedResult(output)
 
@@ -642,7 +661,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
 
     def _explain_entry(self, path: str) -> Explanation:
         try:
-            about = open_record(path, "r", 0).about or {}
+            about = open_record(path, "r", 0, is_use=False).about or {}
         except (ValueError, OSError) as error:
             return Explanation(hit=False, reason=f"a result is there but damaged, so it is computed again: {error}")
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.get("time", 0)))
@@ -656,10 +675,12 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
     def _explain_change(self, before: Any, now: str) -> str:
         if before == now:
             return "computed with these arguments once, and removed since"
-        try:
-            path = Path(self.store_backend.location, self.func_id, f"{before}.json")
-            parts = json.loads(path.read_text())
-        except (OSError, ValueError):
+        parts = None
+        for store in self.store_backend.layers():
+            with contextlib.suppress(OSError, ValueError):
+                parts = json.loads(Path(store.location, self.func_id, f"{before}.json").read_text())
+                break
+        if type(parts) is not dict:
             return "the function has changed"
         current = self.keys.parts()
         changed = [name for name in current if parts.get(name) != current[name]]
@@ -667,7 +688,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         return "the function has changed: " + ", ".join([*changed, *(f"{name} (gone)" for name in gone)])
 
     def _entry(self, item: Any, current: str) -> Entry:
-        about = _about(item.path)
+        about = _about(item.path) or {}
         return Entry(
             Path(item.path).stem,
             about.get("input_args", {}),
@@ -793,7 +814,7 @@ class AsyncMemorizedFunc(MemorizedFunc):
     async def call_and_shelve(self, *args: Any, **kwargs: Any) -> Any:
         """Have the result on disk, and return a reference to it."""
         call = self._call_of(args, kwargs)
-        if self._is_in_cache_and_valid(call.id):
+        if self._is_in_cache_and_valid(call.id, damaged=True):
             return self._get_memorized_result(call.id)
         return self._shelved(call, *await self._make_async(call))
 
@@ -809,9 +830,12 @@ class AsyncMemorizedFunc(MemorizedFunc):
             finally:
                 if isinstance(claim, _core.Turned):
                     claim.release()
-            found = self._find(call) if is_there else _MISSING
-            if found is not _MISSING:
-                return found, {}
+            if is_there:
+                found = self._find(call)
+                if found is not _MISSING:
+                    return found, {}
+                force = self.store_backend.has(call.id)
+                continue
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.02)
 
@@ -1140,12 +1164,12 @@ def _unpickled(value: Any) -> Any:
     return pickle.loads(value.tobytes())
 
 
-def _about(path: str) -> dict[str, Any]:
-    """Return what is known of an entry, nothing of a damaged one."""
+def _about(path: str) -> dict[str, Any] | None:
+    """Return what is known of an entry, None of one that is damaged or gone."""
     try:
-        about = open_record(path, "r", 0).about
+        about = open_record(path, "r", 0, is_use=False).about
     except (ValueError, OSError):
-        return {}
+        return None
     return about if type(about) is dict else {}
 
 

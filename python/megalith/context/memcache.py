@@ -550,7 +550,7 @@ def _write(path: Path, group: list[Memoized]) -> bool:
         entries = versions.setdefault(function._keys.function_digest(), {})
         for key, value in function._entries():
             try:
-                flatten(value)
+                flatten(value, exact=True)
             except DTypeError as error:
                 n_left_out, problem = n_left_out + 1, problem or error.message
             else:

@@ -1,13 +1,14 @@
 """Digests of what lies in files that megalith keeps: they are never rewritten, so their content is read once.
 
-A part of a file is known by (device, inode, size, mtime, ctime) and where its elements are. The table answers only for
-mappings that megalith opened itself and said so (`trust`), and for published shared memory; the file must still be at
-its path with that identity. Everything else is hashed: a mapping that somebody else made may be written through, and
+A part of a file is known by (device, inode, size, mtime, ctime) and where its elements are; for files that megalith
+published without ctime, which each use of a cached result sets. The table answers only for mappings that megalith opened
+itself and said so (`trust`), and for published shared memory; the file must still be at its path with that identity. Everything else is hashed: a mapping that somebody else made may be written through, and
 its times do not tell.
 
 An answer for another mapping than the one that was read is given only if the file was at rest by then: two files with
-the same inode and times cannot be more than a tick of the clock apart. For a mapping itself no such rule is needed, as
-it keeps its inode from being used again.
+the same inode and times cannot be more than a tick of the clock apart. Files of others may have been written through a
+mapping and must be at rest for long; ours are renamed to their path when they are whole, so a few ticks are enough. For
+a mapping itself no such rule is needed, as it keeps its inode from being used again.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ SMALL_BYTES = 1 << 16
 
 # Files that changed less than this ago may change again without a new time.
 REST_NS = 2_000_000_000
+
+# The same for published files, on file systems that count fractions of seconds: ticks are up to 10 ms.
+PUBLISHED_REST_NS = 50_000_000
 
 MOST = 4096
 """Parts of files that are remembered."""
@@ -96,7 +100,7 @@ def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
     name = os.fspath(path)
     name = os.fsdecode(name)
     path = os.path.abspath(name)  # noqa: PTH100
-    _mappings[base] = _Mapping(path, _stamp(os.stat(path)), published, _address(base))  # noqa: PTH116
+    _mappings[base] = _Mapping(path, _stamp(os.stat(path), published), published, _address(base))  # noqa: PTH116
 
 
 def known(array: AnyArray) -> bytes | None:
@@ -128,9 +132,11 @@ def remember(array: AnyArray, content: bytes) -> bool:
     place = _place(array)
     if place is None:
         return False
-    stamp = place.mapping.stamp
-    at_rest = time.time_ns() - max(stamp[3], stamp[4]) > REST_NS
-    if not (at_rest or place.mapping.published):
+    mapping = place.mapping
+    changed = max(mapping.stamp[3], mapping.stamp[4])
+    rest = PUBLISHED_REST_NS if mapping.published and changed % 1_000_000_000 else REST_NS
+    at_rest = time.time_ns() - changed > rest
+    if not (at_rest or mapping.published):
         return False
     with _lock:
         _entries[place.key] = _Entry(content, weakref.ref(place.base), at_rest)
@@ -153,12 +159,12 @@ def _place(array: AnyArray) -> _Place | None:
     if mapping is None:
         return None
     try:
-        if _stamp(os.stat(mapping.path)) != mapping.stamp:  # noqa: PTH116 - twice as fast
+        if _stamp(os.stat(mapping.path), mapping.published) != mapping.stamp:  # noqa: PTH116 - twice as fast
             return None
     except OSError:
         return None
     offset = array.__array_interface__["data"][0] - mapping.address
-    return _Place((mapping.stamp, offset, array.shape, array.strides, array.dtype.str), base, mapping)
+    return _Place((mapping.path, mapping.stamp, offset, array.shape, array.strides, array.dtype.str), base, mapping)
 
 
 def _mapping(base: Any) -> _Mapping | None:
@@ -170,7 +176,7 @@ def _mapping(base: Any) -> _Mapping | None:
         if path is None or identity is None or base.is_foreign:
             return None
         try:
-            stamp = _stamp(os.stat(path))  # noqa: PTH116
+            stamp = _stamp(os.stat(path), published=True)  # noqa: PTH116
         except OSError:
             return None
         if (stamp[0], stamp[1], stamp[2], stamp[3]) != identity:
@@ -187,5 +193,6 @@ def _address(base: Any) -> int:
     )
 
 
-def _stamp(stat: os.stat_result) -> _Stamp:
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+def _stamp(stat: os.stat_result, published: bool) -> _Stamp:
+    changed = 0 if published else stat.st_ctime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, changed

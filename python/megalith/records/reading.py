@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import sys
@@ -202,6 +203,7 @@ def open_record(
     *,
     map_from: int = sys.maxsize,
     processes: Processes = None,
+    is_use: bool = True,
 ) -> Record:
     """Read a value from a file, and what was said of it.
 
@@ -217,6 +219,8 @@ def open_record(
         Without `mmap_mode`: arrays of so many bytes or more are mapped, read-only.
     processes : int or 'serial', optional
         Upper bound on threads; None means all cores given to this process.
+    is_use : bool
+        Whether the kernel may note a time of use. Only the owner of a file can keep it from that.
 
     Returns
     -------
@@ -229,7 +233,7 @@ def open_record(
         As `load`.
     """
     name = os.fspath(path)
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = _open(name, is_use)
     try:
         size = os.fstat(descriptor).st_size
         if size <= SMALL_BYTES and mmap_mode is None and map_from > size:
@@ -249,7 +253,15 @@ def open_record(
     finally:
         os.close(descriptor)
     # Another file has the name by now.
-    return open_record(path, mmap_mode, verify_below, map_from=map_from, processes=processes)
+    return open_record(path, mmap_mode, verify_below, map_from=map_from, processes=processes, is_use=is_use)
+
+
+def _open(name: str, is_use: bool) -> int:
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    if not is_use and hasattr(os, "O_NOATIME"):
+        with contextlib.suppress(PermissionError):
+            return os.open(name, flags | os.O_NOATIME)
+    return os.open(name, flags)
 
 
 def _by_size(map_from: int, small: Make, large: Make) -> Make:

@@ -42,7 +42,7 @@ _NUMBERS = "biufcmM"
 _DAMAGED = (AttributeError, KeyError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError)
 
 
-def flatten(value: Any, name: str = "result") -> tuple[Any, list[AnyArray]]:
+def flatten(value: Any, name: str = "result", *, exact: bool = False) -> tuple[Any, list[AnyArray]]:
     """Take a nested value apart into a tree of plain JSON and its arrays.
 
     Parameters
@@ -51,6 +51,9 @@ def flatten(value: Any, name: str = "result") -> tuple[Any, list[AnyArray]]:
         An array, a scalar, or tuples, lists and dicts of these, nested.
     name : str
         What it is called in messages.
+    exact : bool
+        Whether subclasses of arrays are refused, which come back as plain arrays; memory maps and shared arrays are
+        taken as arrays all the same.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def flatten(value: Any, name: str = "result") -> tuple[Any, list[AnyArray]]:
     >>> len(leaves)
     1
     """
-    work = _Flattening(name)
+    work = _Flattening(name, exact=exact)
     try:
         return work.node(value), work.leaves
     except RecursionError:
@@ -84,8 +87,9 @@ def flatten(value: Any, name: str = "result") -> tuple[Any, list[AnyArray]]:
 class _Flattening:
     """The arrays found so far, and where the work is."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, exact: bool) -> None:
         self.name = name
+        self.exact = exact
         self.leaves: list[AnyArray] = []
         self._index: dict[int, int] = {}
         self._path: list[Any] = []
@@ -166,6 +170,10 @@ class _Flattening:
         if is_instance(array, "numpy.ma", "MaskedArray"):
             problem = "a masked array, whose mask would be lost; give array.filled(value), or (array.data, array.mask)"
             self.refuse("MaskedArray", problem)
+        kind = type(array)
+        if self.exact and kind not in (np.ndarray, np.memmap) and kind.__module__.partition(".")[0] != "megalith":
+            problem = f"a {kind.__name__}, which would come back as a plain array; convert it with np.asarray(...)"
+            self.refuse(kind.__name__, problem)
         self._check(array.dtype)
         self.leaves.append(np.asarray(array))
         self._index[id(array)] = len(self.leaves) - 1

@@ -172,7 +172,9 @@ class _Joined:
         self._pieces, self._joined = [], 0
 
 
-def plan(value: Any, *, name: str = "result", suffix: str | None = None, about: Any = None) -> Plan:
+def plan(
+    value: Any, *, name: str = "result", suffix: str | None = None, about: Any = None, exact: bool = False
+) -> Plan:
     """Plan how a value will lie in a file.
 
     A single array becomes a ``.npy`` file, anything else an uncompressed ``.npz`` archive of aligned ``.npy`` members
@@ -188,6 +190,9 @@ def plan(value: Any, *, name: str = "result", suffix: str | None = None, about: 
         The kind of file; an archive can hold a single array too, with its checksum. None for the one that fits.
     about : object, optional
         What is to be known of the value, plain JSON: an archive holds that too.
+    exact : bool
+        Whether subclasses of arrays are refused, memory maps and shared arrays apart; else they come back as plain
+        arrays.
 
     Returns
     -------
@@ -219,7 +224,7 @@ def plan(value: Any, *, name: str = "result", suffix: str | None = None, about: 
     if suffix == ".npy" and not is_array:
         message = f"{name}: a .npy file holds one array, got {type(value).__name__}; .npz files hold nested values"
         raise DTypeError(message, name=name, got=type(value).__name__, supported="ndarray")
-    tree, arrays = flatten(value, name)
+    tree, arrays = flatten(value, name, exact=exact)
     leaves = [_leaf(array, name) for array in arrays]
     try:
         return Plan(suffix or (".npy" if is_array else ".npz"), tree, leaves, about)
