@@ -130,7 +130,8 @@ class Context:
         f : callable, optional
             A function, method, partial or coroutine function; without it a decorator is returned.
         memcache : bool
-            Whether results are remembered in memory as well, see `memcache`.
+            Whether results are remembered in memory as well, up to 512 MiB. As with `memcache`, arrays are then given
+            out read-only, the same one at each call.
         ignore : sequence of str, optional
             Arguments that do not count, ``self`` for instance.
         version : object, optional
@@ -148,10 +149,11 @@ class Context:
 
         Returns
         -------
-        function : megalith.context.disk.MemorizedFunc
-            To be called as `f`. ``explain(*args)`` says whether a call is answered from disk and why or why not,
-            ``cached(*args)`` whether it is, ``forget(*args)`` removes a result, ``entries()`` lists them; also what
-            `joblib.Memory.cache` gives: ``call``, ``call_and_shelve``, ``check_call_in_cache``, ``clear``.
+        function : megalith.context.disk.MemorizedFunc or megalith.context.layered.Layered
+            To be called as `f`. ``explain(*args)`` says whether a call is answered without computing and why or why
+            not, ``cached(*args)`` whether it is, ``forget(*args)`` removes a result, ``entries()`` lists those on disk;
+            also what `joblib.Memory.cache` gives: ``call``, ``call_and_shelve``, ``check_call_in_cache``, ``clear``.
+            With `memcache` all of them know both layers.
 
         Raises
         ------
@@ -189,7 +191,10 @@ class Context:
         cached = self.memory.cache(f, mmap_mode=mmap_mode, allow_pickle=allow_pickle, **options)
         if not memcache:
             return cached
-        return self._remember(cached, None, cached.keys)
+        from megalith.context.layered import layer
+        from megalith.context.memcache import DEFAULT_MAX_BYTES
+
+        return layer(cached, self._memcache_dir, DEFAULT_MAX_BYTES)
 
     def memcache(self, f: Callable[..., Any] | None = None, *, max_bytes: int | None = None) -> Any:
         """Have a function remember its results in memory.
@@ -202,7 +207,7 @@ class Context:
         f : callable, optional
             The function; without it a decorator is returned.
         max_bytes : int, optional
-            Bytes of the results kept; the least recently used leave first. By default a quarter of a GiB.
+            Bytes of the results kept; the least recently used leave first. By default 512 MiB.
 
         Returns
         -------
@@ -216,8 +221,8 @@ class Context:
 
         Notes
         -----
-        A hit costs about 0.1 microseconds with scalar arguments; arrays are digested in each call. Code counts when
-        results are loaded, not at each call: after a helper was defined anew in a running session, call ``clear()``.
+        A hit costs about 0.1 microseconds with scalar arguments; arrays are digested in each call, and so is the `self`
+        of a method. The function counts by its code and what that reaches, as in `cache`.
 
         Examples
         --------
@@ -234,13 +239,10 @@ class Context:
         """
         if f is None:
             return functools.partial(self.memcache, max_bytes=max_bytes)
-        return self._remember(f, max_bytes, None)
-
-    def _remember(self, f: Callable[..., Any], max_bytes: int | None, key: Any) -> Memoized:
         from megalith.context.memcache import DEFAULT_MAX_BYTES, memoize
 
         limit = DEFAULT_MAX_BYTES if max_bytes is None else max_bytes
-        memoized = memoize(f, self._memcache_dir, max_bytes=limit, key=key)
+        memoized = memoize(f, self._memcache_dir, max_bytes=limit)
         self._memoized = [known for known in self._memoized if known() is not None]
         self._memoized.append(weakref.ref(memoized))
         return memoized
@@ -250,8 +252,14 @@ class Context:
 
         Raises
         ------
+        ArgumentError
+            If the Context is read-only.
         OSError
             If it cannot be written; what was saved before stays.
+
+        Notes
+        -----
+        Functions of ``cache(memcache=True)`` are left out: their results are on disk already.
 
         Examples
         --------
@@ -267,6 +275,7 @@ class Context:
         """
         from megalith.context.memcache import save
 
+        self._check_writable()
         save([function for known in self._memoized if (function := known()) is not None])
 
     def load_memcache(self, name: str) -> None:
@@ -302,7 +311,7 @@ class Context:
         Raises
         ------
         ArgumentError, DTypeError
-            If the name or something in the value is not one of those allowed.
+            If the name or something in the value is not one of those allowed, or the Context is read-only.
         OSError
             If it cannot be written; the value before it stays.
 
@@ -315,6 +324,8 @@ class Context:
         >>> context.load('groups')
         {3: 'good', 5: 'noise'}
         """
+        if location == "local":
+            self._check_writable()
         self.store.save(name, data, location)
 
     def load(self, name: str, location: Location = "local", default: Any = None) -> Any:
@@ -370,6 +381,11 @@ class Context:
         from megalith.context.store import Store
 
         return Store(self.cache_dir)
+
+    def _check_writable(self) -> None:
+        if self.readonly:
+            message = f"{self.cache_dir} was opened with readonly=True; nothing is written there"
+            raise ArgumentError(message, name="readonly", got=True, expected="a Context that may be written to")
 
     @property
     def _memcache_dir(self) -> Path:

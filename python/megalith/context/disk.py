@@ -14,6 +14,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import reprlib
 import socket
 import time
@@ -58,6 +59,9 @@ SHOWN = 80
 
 # Entries that `explain` looks at, the latest first.
 EXPLAINED = 1000
+
+# Of an object, in what it says of itself: another one in each process.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 _MISSING: Any = object()
 
@@ -658,6 +662,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
                     draft.publish(replace=True)
                 finally:
                     draft.discard()
+                path.chmod(self.store_backend.entries.mode)
 
     def _explain_entry(self, path: str) -> Explanation:
         try:
@@ -1127,7 +1132,8 @@ def _make_location(entries: Entries) -> None:
         entries.prepare(entries.root)
         above, name = os.path.split(entries.root)
         path = Path(above if name == "joblib" else entries.root, ".gitignore")
-        with path.open("x") as file:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, entries.mode)
+        with open(descriptor, "w") as file:  # noqa: PTH123
             file.write("# Created by joblib automatically.\n*\n")
 
 
@@ -1200,7 +1206,7 @@ def _show(value: Any) -> str:
     """Return an argument in a few words."""
     if isinstance(value, np.ndarray):
         return f"{type(value).__name__}({value.shape}, {value.dtype})"
-    text = _repr.repr(value)
+    text = _ADDRESS.sub("", _repr.repr(value))
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 

@@ -108,6 +108,8 @@ class FunctionKey:
         except Refused as refused:
             raise refused.error("", f" of {self.name}") from refused.__cause__
         self._key = key
+        bound = (*self._bound, *self._bound_keywords.values())
+        self._is_all_watched = not self._depends and key is None and all(map(code.is_data, bound))
         self._arguments = _Arguments(inner, self.name, ignore or ())
         self._last: tuple[bytes, bytes] = (b"", b"")
 
@@ -166,9 +168,10 @@ class FunctionKey:
         watched : tuple of (kind, place, name, value), or None
             As long as these are the very same, so is the function (but for its ``__defaults__``, if somebody sets
             them). The kinds are those of `megalith.records.code.Code.watched`. None if there is more to look at: what
-            it depends on.
+            it depends on, a `key` that may give something else each time, a `self` or arguments of a partial that may
+            change.
         """
-        if self._depends:
+        if not self._is_all_watched:
             return None
         return () if self._code is None else self._code.watched()
 

@@ -218,7 +218,7 @@ class Memoized(_core.Memoized):
             return value, object.__sizeof__(value)
 
 
-class _AsyncMemoized(Memoized):
+class AsyncMemoized(Memoized):
     """A coroutine function that remembers what was awaited."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -327,8 +327,9 @@ def memoize(
     constants. A read-only mapping of a file is kept as a mapping.
 
     The function counts by its code and all that it reaches, as in the disk cache: where a helper or a plain constant is
-    another, it computes again. A hit takes about 0.1 microseconds, and 10 nanoseconds for each such thing, if all arguments are plain (int, float, str, bytes, bool, None, common scalars of
-    NumPy, tuples of these; 512 bytes in all). Other arguments are digested in each call.
+    another, it computes again. A hit takes about 0.1 microseconds, and 10 nanoseconds for each such thing, if all
+    arguments are plain (int, float, str, bytes, bool, None, common scalars of NumPy, tuples of these; 512 bytes in
+    all). Other arguments are digested in each call, and so is what a method or partial is bound to.
 
     Examples
     --------
@@ -353,14 +354,14 @@ def memoize(
         raise ArgumentError(message, name="function", got=function, expected="no generator")
     if max_bytes is not None:
         max_bytes = min(positive_int("max_bytes", max_bytes), _UNBOUNDED)
-    cls = _AsyncMemoized if _is_coroutine_function(function) else Memoized
+    cls = AsyncMemoized if _is_coroutine_function(function) else Memoized
     return cls(function, directory, max_bytes, key)
 
 
 def _is_coroutine_function(function: Any) -> bool:
     is_async = inspect.iscoroutinefunction
     call = getattr(type(function), "__call__", None)  # noqa: B004  # of its class: what calling it does
-    return is_async(function) or isinstance(function, _AsyncMemoized) or is_async(call)
+    return is_async(function) or isinstance(function, AsyncMemoized) or is_async(call)
 
 
 def _copy(

@@ -332,10 +332,10 @@ _NATIVE = (
 )  # fmt: skip
 
 
-def _is_data(value: Any) -> bool:
+def is_data(value: Any) -> bool:
     """Whether a value is plain and cannot change."""
     if isinstance(value, tuple | frozenset):
-        return all(_is_data(item) for item in value)
+        return all(is_data(item) for item in value)
     return isinstance(value, _DATA) or any(is_instance(value, module, name) for module, name in _DATA_ELSEWHERE)
 
 
@@ -562,7 +562,7 @@ class _Walk:
             return text(value.__name__) if is_user_module(value.__name__) else self.package(value.__name__)
         if isinstance(value, property):
             return b"".join([self.token(part) for part in (value.fget, value.fset, value.fdel)])
-        if _is_data(value):
+        if is_data(value):
             return self.first(value)
         if isinstance(value, np.ufunc):
             return self.package("numpy") + text(value.__name__)
@@ -720,7 +720,7 @@ class _Walk:
             path = f"{module.__name__}.{name}"
             if value is _ABSENT:
                 return b"!"
-        if _is_data(value):
+        if is_data(value):
             self.parts[f"constant global {path!r}"] = self.first(value)
             return text(path)
         return self.token(value)

@@ -1,9 +1,10 @@
 """Digests of what lies in files that megalith keeps: they are never rewritten, so their content is read once.
 
 A part of a file is known by (device, inode, size, mtime, ctime) and where its elements are; for files that megalith
-published without ctime, which each use of a cached result sets. The table answers only for mappings that megalith opened
-itself and said so (`trust`), and for published shared memory; the file must still be at its path with that identity. Everything else is hashed: a mapping that somebody else made may be written through, and
-its times do not tell.
+published without ctime, which each use of a cached result sets. The table answers only for mappings that megalith
+opened itself and said so (`trust`), and for published shared memory; the file must still be at its path with that
+identity. Everything else is hashed: a mapping that somebody else made may be written through, and its times do not
+tell.
 
 An answer for another mapping than the one that was read is given only if the file was at rest by then: two files with
 the same inode and times cannot be more than a tick of the clock apart. Files of others may have been written through a

@@ -187,6 +187,18 @@ impl Memoized {
         (state.hits, state.misses, state.store.len(), state.store.bytes(), state.store.max_bytes())
     }
 
+    /// Whether there is a value; this is no use of it.
+    fn _holds(&self, key: &str) -> PyResult<bool> {
+        Ok(self.lock().store.holds(parse(key)?))
+    }
+
+    /// Forget a value; whether there was one.
+    fn _drop(&self, key: &str) -> PyResult<bool> {
+        let key = parse(key)?;
+        let gone = self.lock().store.take(key);
+        Ok(gone.is_some())
+    }
+
     /// Forget all results. What is being computed is given to those who wait for it, and not kept.
     fn _clear(&self) {
         let mut state = self.lock();

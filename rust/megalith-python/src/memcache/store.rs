@@ -73,6 +73,17 @@ impl<V> Store<V> {
         Some(self.touch(slot))
     }
 
+    /// Whether a key is there; this is no use of it.
+    pub(crate) fn holds(&self, key: u128) -> bool {
+        self.keys.contains_key(&key)
+    }
+
+    /// Take the value of a key out.
+    pub(crate) fn take(&mut self, key: u128) -> Option<V> {
+        let slot = *self.keys.get(&key)?;
+        Some(self.remove(slot))
+    }
+
     /// Let an alias lead to a key, if that is there.
     pub(crate) fn alias(&mut self, key: u128, alias: &[u8]) {
         let Some(&slot) = self.keys.get(&key) else { return };
