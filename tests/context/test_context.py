@@ -537,10 +537,10 @@ def test_a_context_pickles_without_its_workers(tmp_path):
 
 def test_the_package_is_imported_without_joblib_or_a_thread(tmp_path):
     code = """
-    import sys, threading
+    import os, sys, threading
     import megalith
     from megalith import Context
-    context = Context(sys.argv[1] if len(sys.argv) > 1 else "project")
+    context = Context(os.environ["PROJECT"])
     context.save("name", {"a": 1})
     f = context.memcache(pow)
     f(2, 3)
@@ -549,7 +549,7 @@ def test_the_package_is_imported_without_joblib_or_a_thread(tmp_path):
     context.cache(pow)
     print("joblib" in sys.modules, "dask" in sys.modules)
     """
-    child = run_python(inspect.cleandoc(code), tmp_path)
+    child = run_python(inspect.cleandoc(code), tmp_path, env={"PROJECT": str(tmp_path / "project")})
     assert child.check().splitlines() == ["[] 1", "True False"]
 
 
