@@ -10,6 +10,7 @@ import pickle
 import re
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import joblib
@@ -1301,3 +1302,83 @@ def test_a_coroutine_whose_result_is_a_pickle_that_may_not_be_read_computes(memo
     asyncio.run(memory.cache(sets, allow_pickle=True)(1))
     with pytest.warns(CacheWarning, match="not kept"):
         assert asyncio.run(memory.cache(sets)(1)) == {1}
+
+
+def test_a_memory_below_is_not_written_even_where_it_could_be(memory, tmp_path):
+    cached = memory.cache(ramp)
+    cached(100)
+    use_at(memory, cached, {100: 100})
+    above = Memory(tmp_path / "mine", verbose=0, below=memory).cache(ramp)
+    assert len(above(100)) == 100
+    (entry,) = cached.entries()
+    assert entry.last_use < time.time()
+    (path,) = files(memory)
+    path.write_bytes(b"garbage")
+    with pytest.warns(CacheWarning, match="computed again"):
+        assert len(above(100)) == 100
+    assert path.read_bytes() == b"garbage"
+    assert len(above(100)) == 100
+    assert CALLS == [100, 100]
+
+
+def test_what_cannot_be_below_is_an_error(tmp_path):
+    with pytest.raises(ArgumentError, match="below"):
+        Memory(tmp_path, verbose=0, below=joblib.Memory(tmp_path / "theirs", verbose=0))
+    assert Memory(tmp_path, verbose=0, below=Memory(None)).cache(add)(1) == 2
+
+
+def test_a_directory_that_cannot_be_made_gives_one_warning_for_each_result(tmp_path):
+    (tmp_path / "file").write_text("")
+    cached = Memory(tmp_path / "file" / "cache", verbose=0).cache(add)
+    for x in (1, 2):
+        with pytest.warns(CacheWarning, match="is returned but could not be kept") as warned:
+            assert cached(x) == x + 1
+        assert len(warned) == 1
+
+
+def test_a_function_that_asks_for_its_own_result_computes(memory):
+    @memory.cache
+    def again(x):
+        CALLS.append(x)
+        return again(x) if len(CALLS) == 1 else x + 1
+
+    assert (again(1), again(1), len(CALLS)) == (2, 2, 2)
+
+
+def test_many_mapped_results_can_be_held(memory):
+    cached = memory.cache(ramp, mmap_mode="r")
+    held = [cached(n) for n in range(1, 50)]
+    memory.clear(warn=False)
+    assert [len(array) for array in held] == list(range(1, 50))
+    assert all(np.array_equal(array, np.arange(len(array))) for array in held)
+
+
+def test_results_that_are_one_array_in_two_places_share_it_again(memory):
+    @memory.cache
+    def pair(n):
+        x = np.arange(n)
+        return x, [x, {"again": x}]
+
+    pair(3)
+    first, (second, third) = pair(3)
+    assert first is second is third["again"]
+
+
+def test_clearing_while_others_compute_loses_no_result(memory):
+    cached = memory.cache(slow)
+    found = []
+    threads = [threading.Thread(target=lambda i=i: found.append(quiet(cached, i))) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        memory.clear(warn=False)
+        time.sleep(0.02)
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [0, 1, 2, 3]
+
+
+def quiet(function, *args):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*args)

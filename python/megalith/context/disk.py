@@ -145,6 +145,12 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
         below = None if self.below is None else self.below.with_options(mmap_mode, allow_pickle=allow_pickle)
         return Backend(self.entries, below, mmap_mode, allow_pickle=allow_pickle, verbose=self.verbose)
 
+    def readonly(self) -> Backend:
+        """Return the same store, from which is only read."""
+        entries = Entries(self.entries.root, readonly=True)
+        below = None if self.below is None else self.below.readonly()
+        return Backend(entries, below, self.mmap_mode, allow_pickle=self.allow_pickle, verbose=self.verbose)
+
     def path(self, call_id: Sequence[str]) -> str:
         """Return the file of an entry."""
         return self.entries.path(call_id[0], call_id[1])
@@ -391,7 +397,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         return self._shelved(call, *self._make(call))
 
     def cached(self, *args: Any, **kwargs: Any) -> bool:
-        """Whether a call would be answered from disk; nothing is computed or read.
+        """Whether a call would be answered from disk; nothing is computed, no value is read.
 
         Parameters
         ----------
@@ -406,7 +412,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         return bool(self.check_call_in_cache(*args, **kwargs))
 
     def forget(self, *args: Any, **kwargs: Any) -> bool:
-        """Remove the result of a call.
+        """Remove the result of a call; one of a memory below stays, and answers.
 
         Parameters
         ----------
@@ -417,6 +423,11 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         -------
         was_there : bool
             Whether there was one.
+
+        Raises
+        ------
+        ArgumentError
+            If the memory is read-only.
         """
         entries = self.store_backend.entries
         if entries.readonly:
@@ -425,7 +436,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         return bool(entries.remove(entries.path(self.func_id, self._get_args_id(*args, **kwargs))))
 
     def entries(self) -> list[Entry]:
-        """List the results of this function, those of older versions too.
+        """List the results of this function, those of older versions too, but not those of a memory below.
 
         Returns
         -------
@@ -479,7 +490,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         )
 
     def check_call_in_cache(self, *args: Any, **kwargs: Any) -> bool:
-        """Whether a call would be answered from disk; nothing is computed or read.
+        """Whether a call would be answered from disk; nothing is computed, no value is read.
 
         Parameters
         ----------
@@ -602,11 +613,9 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         try:
             entries.prepare(name.directory)
             return stack.enter_context(turn(name, -1, _say_nothing))
-        except LockTimeoutError:
-            # The function has asked for its own result, which only ends if something else changes.
-            return None
-        except OSError as error:
-            self._warn_unwritten(error)
+        except (LockTimeoutError, OSError):
+            # The function has asked for its own result, or nothing can be locked here. What cannot be written either
+            # is told when that is tried.
             return None
 
     def _plan(self, output: Any, about: dict[str, Any]) -> records.Plan | None:
@@ -853,8 +862,7 @@ class AsyncMemorizedFunc(MemorizedFunc):
         try:
             entries.prepare(name.directory)
             return _core.shared_turn(name.directory, name.prefix, name.id, 0.0)
-        except OSError as error:
-            self._warn_unwritten(error)
+        except OSError:
             return False, True
 
 
@@ -863,13 +871,13 @@ class BoundMemorizedFunc:
 
     Parameters
     ----------
-    function : MemorizedFunc
+    function : MemorizedFunc or Layered
         The function.
     instance : object
         What it is a method of.
     """
 
-    def __init__(self, function: MemorizedFunc, instance: Any) -> None:
+    def __init__(self, function: Any, instance: Any) -> None:
         self.__func__ = function
         self.__self__ = instance
         self.__doc__ = function.__doc__
@@ -978,11 +986,9 @@ class Memory(joblib_memory.Memory):  # type: ignore[misc]
                 message = f"{name}: got {value}, expected 0 or more"
                 raise ArgumentError(message, name=name, got=value, expected=">= 0")
         entries = Entries(_root(location), readonly=readonly, limit=limit, max_age=max_age, mode=mode)
-        if below is not None and not isinstance(below, joblib_memory.Memory):
-            below = Memory(below, readonly=True, verbose=0)
         self.store_backend = Backend(
             entries,
-            None if below is None else below.store_backend,
+            None if below is None else _below(below),
             mmap_mode,
             allow_pickle=allow_pickle,
             verbose=verbose,
@@ -1114,6 +1120,17 @@ class Memory(joblib_memory.Memory):  # type: ignore[misc]
             self.warn("Flushing completely the cache")
         if self.store_backend is not None:
             self.store_backend.clear()
+
+
+def _below(memory: Any) -> Backend | None:
+    """Return the store of a memory, or of a directory, from which is only read."""
+    if not isinstance(memory, joblib_memory.Memory):
+        memory = Memory(memory, readonly=True, verbose=0)
+    elif not isinstance(memory, Memory):
+        message = f"below: got {memory!r}, expected a megalith.context.disk.Memory or a directory of one"
+        raise ArgumentError(message, name="below", got=memory, expected="a Memory of megalith, or its directory")
+    store: Backend | None = memory.store_backend
+    return None if store is None else store.readonly()
 
 
 def _say_nothing(_: str) -> None:

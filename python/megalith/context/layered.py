@@ -46,7 +46,8 @@ class Layered(Memoized):
     @property
     def keys(self) -> FunctionKey:
         """What calls are known by."""
-        return self.disk.keys
+        keys: FunctionKey = self.disk.keys
+        return keys
 
     def load(self) -> int:
         """Read nothing: what is saved is on disk, and read when it is asked for.
@@ -73,7 +74,8 @@ class Layered(Memoized):
         """
         if self._holds(self.keys.call_key(args, kwargs)):
             return Explanation(hit=True, reason="in memory")
-        return self.disk.explain(*args, **kwargs)
+        explanation: Explanation = self.disk.explain(*args, **kwargs)
+        return explanation
 
     def cached(self, *args: Any, **kwargs: Any) -> bool:
         """Whether a call would be answered from memory or disk.
@@ -116,7 +118,8 @@ class Layered(Memoized):
         entries : list of Entry
             The latest first.
         """
-        return self.disk.entries()
+        entries: list[Entry] = self.disk.entries()
+        return entries
 
     def clear(self, warn: bool = True) -> None:
         """Remove all results of this function from memory and disk.
