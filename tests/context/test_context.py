@@ -125,9 +125,10 @@ def test_a_relative_directory_stays_where_it_is_when_the_process_moves(tmp_path,
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_a_negative_limit_is_an_error(tmp_path):
-    with pytest.raises(ArgumentError, match="cache_limit: got -1"):
-        Context(tmp_path, cache_limit=-1)
+@pytest.mark.parametrize("limit", [-1, "2G"])
+def test_a_limit_that_is_no_number_of_bytes_is_an_error(tmp_path, limit):
+    with pytest.raises(ArgumentError, match=f"cache_limit: got {limit!r}"):
+        Context(tmp_path, cache_limit=limit)
 
 
 def test_verbose_prints_computations(tmp_path, capsys):

@@ -1382,3 +1382,23 @@ def quiet(function, *args):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return function(*args)
+
+
+def test_arguments_may_have_any_name(memory):
+    def named(self, func, args=0, kwargs=0):
+        return self + func + args + kwargs
+
+    cached = memory.cache(named)
+    assert cached(self=1, func=2, args=3, kwargs=4) == 10
+    assert cached.explain(self=1, func=2, args=3, kwargs=4).hit
+    assert cached.cached(1, 2, 3, 4)
+    assert cached.forget(self=1, func=2, args=3, kwargs=4)
+    assert memory.eval(named, self=1, func=2) == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("depends", "table.csv"), ("depends", Path("table.csv")), ("depends", add), ("key", "x")]
+)
+def test_options_of_another_kind_are_errors_when_the_function_is_cached(memory, option, value):
+    with pytest.raises(ArgumentError, match=f"{option}: got"):
+        memory.cache(add, **{option: value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class Context:
     Raises
     ------
     ArgumentError
-        If `cache_limit` is negative.
+        If `cache_limit` is no number of bytes.
 
     Notes
     -----
@@ -86,8 +87,8 @@ class Context:
         readonly: bool = False,
         below: PathLike | None = None,
     ) -> None:
-        if cache_limit is not None and cache_limit < 0:
-            message = f"cache_limit: got {cache_limit}, expected a number of bytes, or None for no limit"
+        if cache_limit is not None and not (isinstance(cache_limit, Real) and cache_limit >= 0):
+            message = f"cache_limit: got {cache_limit!r}, expected a number of bytes, or None for no limit"
             raise ArgumentError(message, name="cache_limit", got=cache_limit, expected=">= 0, or None")
         self.cache_dir = Path(cache_dir).expanduser().absolute()
         self.ipy_view = ipy_view

@@ -351,7 +351,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         self.func_id = "/".join(self.keys.path)
         self._has_warned = False
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Return the result of a call, from disk if it is there."""
         call = self._call_of(args, kwargs)
         found = self._find(call)
@@ -361,7 +361,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         """Be a method of the instances of a class."""
         return self if instance is None else BoundMemorizedFunc(self, instance)
 
-    def call(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+    def call(self, /, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Compute, whatever is on disk, and keep the result.
 
         Parameters
@@ -378,7 +378,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         """
         return self._make(self._call_of(args, kwargs), force=True)
 
-    def call_and_shelve(self, *args: Any, **kwargs: Any) -> Any:
+    def call_and_shelve(self, /, *args: Any, **kwargs: Any) -> Any:
         """Have the result on disk, and return a reference to it.
 
         Parameters
@@ -396,7 +396,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             return self._get_memorized_result(call.id)
         return self._shelved(call, *self._make(call))
 
-    def cached(self, *args: Any, **kwargs: Any) -> bool:
+    def cached(self, /, *args: Any, **kwargs: Any) -> bool:
         """Whether a call would be answered from disk; nothing is computed, no value is read.
 
         Parameters
@@ -411,7 +411,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         """
         return bool(self.check_call_in_cache(*args, **kwargs))
 
-    def forget(self, *args: Any, **kwargs: Any) -> bool:
+    def forget(self, /, *args: Any, **kwargs: Any) -> bool:
         """Remove the result of a call; one of a memory below stays, and answers.
 
         Parameters
@@ -447,7 +447,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         found = [self._entry(item, current) for item in self.store_backend.entries.items(self.func_id)]
         return sorted(found, key=lambda entry: -entry.time)
 
-    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+    def explain(self, /, *args: Any, **kwargs: Any) -> Explanation:
         """Say whether a call would be answered from disk, and why or why not.
 
         Parameters
@@ -489,7 +489,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             hit=False, reason="not computed with these arguments, and the function has changed since its last result"
         )
 
-    def check_call_in_cache(self, *args: Any, **kwargs: Any) -> bool:
+    def check_call_in_cache(self, /, *args: Any, **kwargs: Any) -> bool:
         """Whether a call would be answered from disk; nothing is computed, no value is read.
 
         Parameters
@@ -523,7 +523,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         # The code is a part of the keys; what joblib's callers want to know is whether anything is there.
         return Path(self.store_backend.location, self.func_id).is_dir()
 
-    def _get_args_id(self, *args: Any, **kwargs: Any) -> str:
+    def _get_args_id(self, /, *args: Any, **kwargs: Any) -> str:
         return self._call_of(args, kwargs).id[1]
 
     def _call_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
@@ -815,17 +815,17 @@ class _Making:
 class AsyncMemorizedFunc(MemorizedFunc):
     """A coroutine function whose results are kept on disk; made by `Memory.cache`."""
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Return the result of a call, from disk if it is there."""
         call = self._call_of(args, kwargs)
         found = self._find(call)
         return found if found is not _MISSING else (await self._make_async(call))[0]
 
-    async def call(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+    async def call(self, /, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
         """Compute, whatever is on disk, and keep the result."""
         return await self._make_async(self._call_of(args, kwargs), force=True)
 
-    async def call_and_shelve(self, *args: Any, **kwargs: Any) -> Any:
+    async def call_and_shelve(self, /, *args: Any, **kwargs: Any) -> Any:
         """Have the result on disk, and return a reference to it."""
         call = self._call_of(args, kwargs)
         if self._is_in_cache_and_valid(call.id, damaged=True):
@@ -882,7 +882,7 @@ class BoundMemorizedFunc:
         self.__self__ = instance
         self.__doc__ = function.__doc__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Return the result of a call, from disk if it is there."""
         return self.__func__(self.__self__, *args, **kwargs)
 
@@ -1080,7 +1080,7 @@ class Memory(joblib_memory.Memory):  # type: ignore[misc]
             self._functions[func] = weakref.ref(cached)
         return cached
 
-    def eval(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def eval(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call a function in the context of the memory.
 
         Parameters

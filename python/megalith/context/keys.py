@@ -58,7 +58,7 @@ class FunctionKey:
     Raises
     ------
     ArgumentError
-        If there is no argument of a name in `ignore`.
+        If there is no argument of a name in `ignore`, `depends` is no sequence, or `key` cannot be called.
     DTypeError
         If `function` cannot be called, or something in its closure or in `depends` cannot be identified.
 
@@ -93,6 +93,12 @@ class FunctionKey:
         if not callable(function):
             message = f"function: got {function!r}, which cannot be called"
             raise DTypeError(message, name="function", got=type(function).__name__, supported="callables")
+        if isinstance(depends, str | pathlib.PurePath) or callable(depends):
+            message = f"depends: got {depends!r}, expected a list of functions, pathlib.Paths and values"
+            raise ArgumentError(message, name="depends", got=depends, expected="a list")
+        if key is not None and not callable(key):
+            message = f"key: got {key!r}, expected a function that takes the arguments of a call"
+            raise ArgumentError(message, name="key", got=key, expected="callable")
         self.function = function
         inner, self._bound, self._bound_keywords = _unbound(function)
         self._options = (version, tuple(depends), None if ignore is None else tuple(ignore), key)

@@ -59,7 +59,7 @@ class Layered(Memoized):
         """
         return 0
 
-    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+    def explain(self, /, *args: Any, **kwargs: Any) -> Explanation:
         """Say whether a call would be answered from memory or disk, and why or why not.
 
         Parameters
@@ -77,7 +77,7 @@ class Layered(Memoized):
         explanation: Explanation = self.disk.explain(*args, **kwargs)
         return explanation
 
-    def cached(self, *args: Any, **kwargs: Any) -> bool:
+    def cached(self, /, *args: Any, **kwargs: Any) -> bool:
         """Whether a call would be answered from memory or disk.
 
         Parameters
@@ -94,7 +94,7 @@ class Layered(Memoized):
 
     check_call_in_cache = cached
 
-    def forget(self, *args: Any, **kwargs: Any) -> bool:
+    def forget(self, /, *args: Any, **kwargs: Any) -> bool:
         """Remove the result of a call from memory and disk.
 
         Parameters
@@ -132,7 +132,7 @@ class Layered(Memoized):
         self.disk.clear(warn)
         self._clear()
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, /, *args: Any, **kwargs: Any) -> Any:
         """Compute, whatever is there, and keep the result in memory and on disk.
 
         Parameters
@@ -151,7 +151,7 @@ class Layered(Memoized):
         output, metadata = self.disk.call(*args, **kwargs)
         return self._renew(key, output), metadata
 
-    def call_and_shelve(self, *args: Any, **kwargs: Any) -> Any:
+    def call_and_shelve(self, /, *args: Any, **kwargs: Any) -> Any:
         """Have the result on disk, and return a reference to it, as `MemorizedFunc.call_and_shelve`.
 
         Parameters
@@ -177,7 +177,7 @@ class AsyncLayered(Layered, AsyncMemoized):
 
     disk: AsyncMemorizedFunc
 
-    async def call(self, *args: Any, **kwargs: Any) -> Any:
+    async def call(self, /, *args: Any, **kwargs: Any) -> Any:
         """Compute, whatever is there, and keep the result in memory and on disk."""
         key = self.keys.call_key(args, kwargs)
         output, metadata = await self.disk.call(*args, **kwargs)
