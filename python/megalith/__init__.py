@@ -1,6 +1,6 @@
 """megalith: NumPy arrays that have outgrown NumPy, at the speed of memory."""
 
-from megalith import arrays, exceptions, records, shared
+from megalith import arrays, context, exceptions, records, shared
 from megalith._core import __version__
 from megalith._threads import set_threads, threads
 from megalith.arrays import (
@@ -21,8 +21,10 @@ from megalith.arrays import (
     where,
     write,
 )
+from megalith.context import Context
 
 __all__ = [
+    "Context",
     "Source",
     "__version__",
     "apply_lut",
@@ -31,6 +33,7 @@ __all__ = [
     "block_counts",
     "block_ranges",
     "block_sums",
+    "context",
     "correlate1d",
     "exceptions",
     "finalize_processing",

@@ -59,6 +59,17 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def has_room(directory: str, nbytes: int) -> bool:
+    """Whether so much could be stored now, as far as that is known."""
+    free = _free(_core.capacity(directory))
+    return free is not None and nbytes <= free
+
+
+def _free(room: dict[str, Any]) -> int | None:
+    room_now: int | None = room["free"] if room["room"] is None else room["room"]
+    return room_now
+
+
 def full(directory: str, asked: int, result: Any = None) -> SharedMemoryFullError:
     """Make the error for shared memory without room.
 
@@ -77,7 +88,7 @@ def full(directory: str, asked: int, result: Any = None) -> SharedMemoryFullErro
         To be raised.
     """
     room = _core.capacity(directory)
-    free = room["free"] if room["room"] is None else room["room"]
+    free = _free(room)
     mine = os.geteuid()
     entries = _core.shared_list(directory, DEFAULT_PREFIX)
     prunable = sum(entry[3] for entry in entries if entry[4] == mine)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "ArgumentError",
+    "CacheWarning",
     "DTypeError",
     "FileReadError",
     "FileWriteError",
@@ -219,6 +220,10 @@ class InternalError(MegalithError, RuntimeError):
 
 class MegalithWarning(UserWarning):
     """Base of all warnings of megalith."""
+
+
+class CacheWarning(MegalithWarning):
+    """A result was not kept, or one that was kept is damaged; what was asked for is returned all the same."""
 
 
 class PerformanceWarning(MegalithWarning):

@@ -13,6 +13,7 @@ import pytest
 from numpydoc.validate import validate
 
 import megalith
+import megalith.context
 from megalith.testing.faults import run_python
 
 PACKAGE = Path(megalith.__file__).parent
@@ -21,7 +22,7 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.stem != "__main__"
 )
-PUBLIC = (megalith, megalith.arrays, megalith.records, megalith.shared)
+PUBLIC = (megalith, megalith.arrays, megalith.context, megalith.records, megalith.shared)
 FUNCTIONS = {
     f"{module.__name__}.{name}": thing
     for module in PUBLIC

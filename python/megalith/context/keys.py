@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from megalith.exceptions import ArgumentError, DTypeError
 from megalith.records import code
-from megalith.records.encoding import ENCODERS, FORM, Refused, Work, content_of_bytes, encode_named, text
+from megalith.records.encoding import ENCODERS, FORM, Refused, Work, content_of_bytes, encode_named, module_name, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,8 +95,8 @@ class FunctionKey:
             raise DTypeError(message, name="function", got=type(function).__name__, supported="callables")
         self.function = function
         inner, self._bound, self._bound_keywords = _unbound(function)
-        self._inner = inner
-        module = getattr(inner, "__module__", None) or "__main__"
+        self._options = (version, tuple(depends), None if ignore is None else tuple(ignore), key)
+        module = module_name(getattr(inner, "__module__", None))
         qualname = getattr(inner, "__qualname__", None) or type(inner).__qualname__
         self.name = f"{module}.{qualname}"
         self.path = (*(_safe(part) for part in module.split(".")), _safe(qualname))
@@ -110,6 +110,9 @@ class FunctionKey:
         self._key = key
         self._arguments = _Arguments(inner, self.name, ignore or ())
         self._last: tuple[bytes, bytes] = (b"", b"")
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.function, *self._options)
 
     def __repr__(self) -> str:
         return f"<FunctionKey of {self.name}>"
@@ -182,9 +185,9 @@ class FunctionKey:
             If the function cannot be called so; it says what Python says.
         """
         names, values = self._arguments.bind(*self._whole(args, kwargs))
-        arguments: dict[str, Any] = {}
-        for name, value in zip(names, values, strict=True):
-            arguments[name] = list(value) if name == "*" else value
+        arguments = dict(zip(names, values, strict=True))
+        if "*" in arguments:
+            arguments["*"] = list(arguments["*"])
         return arguments
 
     def _whole(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -216,7 +219,48 @@ class FunctionKey:
         DTypeError
             If an argument cannot be identified; it names the place, such as ``args[1]['model'].net``.
         """
-        out = [self._function()]
+        return self.combine(*self.digests(args, kwargs))
+
+    @staticmethod
+    def combine(function: str, arguments: str) -> str:
+        """Return the key of a call of which both parts are known.
+
+        Parameters
+        ----------
+        function, arguments : str
+            What `digests` gives.
+
+        Returns
+        -------
+        key : str
+            32 hexadecimal digits.
+        """
+        return content_of_bytes(f"{function}{arguments}".encode()).hex()
+
+    def digests(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, str]:
+        """Return what stands for the function and what stands for the arguments of a call.
+
+        Parameters
+        ----------
+        args : tuple
+            Arguments by position.
+        kwargs : dict
+            Arguments by keyword.
+
+        Returns
+        -------
+        function, arguments : str
+            32 hexadecimal digits each.
+
+        Raises
+        ------
+        TypeError, DTypeError
+            As `call_key`.
+        """
+        return self.function_digest(), self._digest_of(args, kwargs)
+
+    def _digest_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        out: list[bytes] = []
         if self._key is not None:
             chosen = self._key(*args, **kwargs)
             out.append(encode_named(chosen, "key(...)", note=f" (the key of {self.name})"))
@@ -257,7 +301,7 @@ class FunctionKey:
         again = list(values)
         again[i] = NotImplemented
         labels = self._arguments.labels
-        out = [self._function()]
+        out: list[bytes] = []
         work = Work()
         for j, value in enumerate(again):
             try:
@@ -307,6 +351,10 @@ class FunctionKey:
             parts[f"depends[{i}]"] = get()
         parts["name"] = self._header
         return {name: content_of_bytes(data).hex() for name, data in parts.items()}
+
+
+def _rebuild(function: Any, version: Any, depends: Any, ignore: Any, key: Any) -> FunctionKey:
+    return FunctionKey(function, version=version, depends=depends, ignore=ignore, key=key)
 
 
 def _unbound(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:

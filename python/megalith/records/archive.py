@@ -171,7 +171,7 @@ def _entry(place: Place, crc32: int) -> bytes:
     return fixed + name.encode("ascii") + extra
 
 
-def make_tree(value: Any, checksums: Sequence[int]) -> bytes:
+def make_tree(value: Any, checksums: Sequence[int], about: Any = None) -> bytes:
     """Return the bytes of the tree.
 
     Parameters
@@ -180,6 +180,8 @@ def make_tree(value: Any, checksums: Sequence[int]) -> bytes:
         The tree of the value.
     checksums : sequence of int
         XXH3-64 of the members. The length of the result depends on their number alone.
+    about : object
+        What is to be known of the value: plain JSON.
 
     Returns
     -------
@@ -187,7 +189,8 @@ def make_tree(value: Any, checksums: Sequence[int]) -> bytes:
         JSON in ASCII.
     """
     head = {"format": FORMAT, "version": VERSION, "xxh3": [f"{checksum:016x}" for checksum in checksums]}
-    return json.dumps({**head, "value": value}, separators=(",", ":"), allow_nan=False).encode("ascii")
+    tail = {"value": value} if about is None else {"value": value, "about": about}
+    return json.dumps({**head, **tail}, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 class Archive(NamedTuple):
@@ -199,6 +202,8 @@ class Archive(NamedTuple):
     """Offset and size of the bytes of each array."""
     checksums: list[str]
     """Of each of these."""
+    about: Any
+    """What was said of the value; None if nothing was."""
 
 
 class _Entry(NamedTuple):
@@ -360,4 +365,4 @@ def _record(buffer: memoryview, path: PathLike, members: dict[str, _Entry]) -> A
         if type(checksum) is not str or not _CHECKSUM.fullmatch(checksum):
             raise _damaged(path, TREE, f"the checksum of {member_name(i)} is {checksum!r}", checksum)
         found.append((entry.offset, entry.size))
-    return Archive(content["value"], found, checksums)
+    return Archive(content["value"], found, checksums, content.get("about"))

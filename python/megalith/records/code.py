@@ -21,9 +21,7 @@ import operator
 import os
 import pathlib
 import re
-import site
 import sys
-import sysconfig
 import types
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -31,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from megalith._optional import is_instance
-from megalith.records.encoding import ENCODERS, Refused, Work, content_of_bytes, other, qualified, text
+from megalith.records.encoding import ENCODERS, Refused, Work, content_of_bytes, module_name, other, qualified, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,19 +64,22 @@ def _directories(*paths: str | None) -> tuple[str, ...]:
     return tuple(sorted(path.rstrip(os.sep) + os.sep for path in found))
 
 
-_STANDARD = _directories(sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-_INSTALLED = _directories(
-    sysconfig.get_path("purelib"),
-    sysconfig.get_path("platlib"),
-    site.getusersitepackages(),
-    str(pathlib.Path(__file__).parents[1]),
-)
+@functools.cache
+def _places_of_others() -> tuple[str, ...]:
+    """Return where Python, what is installed, and megalith are."""
+    import site
+    import sysconfig
+
+    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return _directories(*paths, site.getusersitepackages(), str(pathlib.Path(__file__).parents[1]))
+
+
 _SITE = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 def _is_user_file(path: str) -> bool:
     path = os.path.abspath(path)  # noqa: PTH100
-    return not (path.startswith(_INSTALLED) or any(name in path for name in _SITE) or path.startswith(_STANDARD))
+    return not (path.startswith(_places_of_others()) or any(name in path for name in _SITE))
 
 
 _is_user: dict[str, bool] = {"__main__": True, "builtins": False}
@@ -383,6 +384,7 @@ class _Found(NamedTuple):
     digest: bytes
     lookups: tuple[tuple[Callable[[str], Any], tuple[str, ...], tuple[Any, ...]], ...]
     absences: tuple[tuple[Any, frozenset[str]], ...]
+    classes: tuple[tuple[Any, int], ...]
     functions: tuple[tuple[types.FunctionType, Any, Any, Any], ...]
     cells: tuple[tuple[types.CellType, Any], ...]
 
@@ -446,20 +448,10 @@ class Code:
     def _now(self) -> _Found:
         found = self._found
         if found is None or not _is_unchanged(found):
-            found = self._found = _Walk(self).run()
+            walk = _Walk(self, self._first)
+            found = self._found = walk.run()
+            self._first = walk.seen
         return found
-
-    def first(self, value: Any) -> bytes:
-        """Return the bytes of a value as it was when it was first seen, something fixed for what has none."""
-        known = self._first.get(id(value))
-        if known is not None:
-            return known[1]
-        try:
-            data = ENCODERS[type(value)](value, Work())
-        except (Refused, RecursionError):
-            data = _IGNORED
-        self._first[id(value)] = (value, data)
-        return data
 
     def closure(self, name: str) -> bytes | None:
         """Return the bytes of what the closure held at first."""
@@ -490,8 +482,11 @@ def _is_unchanged(found: _Found) -> bool:
     for get, names, values in found.lookups:
         if not all(map(operator.is_, map(get, names), values)):
             return False
-    for namespace, names_absent in found.absences:
-        if not names_absent.isdisjoint(namespace):
+    for namespace, absent in found.absences:
+        if not namespace.keys().isdisjoint(absent):
+            return False
+    for namespace, n_names in found.classes:
+        if len(namespace) != n_names:
             return False
     for function, code, defaults, kwdefaults in found.functions:
         if (
@@ -520,15 +515,18 @@ def _is_code(value: Any) -> bool:
 
 
 class _Walk:
-    def __init__(self, owner: Code) -> None:
+    def __init__(self, owner: Code, before: dict[int, tuple[Any, bytes]]) -> None:
         self.owner = owner
+        self.before = before
         self.parts: dict[str, bytes] = {}
         self.labels: dict[int, str] = {}
         self.queue: list[tuple[str, Any]] = []
         self.kept: list[Any] = []
         self.lookups: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.absences: dict[int, tuple[Any, set[str]]] = {}
+        self.classes: list[tuple[Any, int]] = []
         self.functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
+        self.seen: dict[int, tuple[Any, bytes]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
 
     def run(self) -> _Found:
@@ -545,6 +543,7 @@ class _Walk:
             content_of_bytes(text(PYTHON) + whole),
             tuple((space.get, tuple(names), tuple(names.values())) for space, names in self.lookups.values()),
             tuple((space, frozenset(names)) for space, names in self.absences.values()),
+            tuple(self.classes),
             tuple(self.functions),
             tuple(self.cells),
         )
@@ -564,7 +563,7 @@ class _Walk:
         if isinstance(value, property):
             return b"".join([self.token(part) for part in (value.fget, value.fset, value.fdel)])
         if _is_data(value):
-            return self.owner.first(value)
+            return self.first(value)
         if isinstance(value, np.ufunc):
             return self.package("numpy") + text(value.__name__)
         if isinstance(value, _NATIVE):
@@ -572,12 +571,14 @@ class _Walk:
                 getattr(value, "__objclass__", None), "__module__", ""
             )
             return self.package(module) + text(qualified(value))
+        if isinstance(value, tuple):
+            return b"(" + b"".join([self.token(item) for item in value])
         within = inner(value)
         if within is None:
             return _IGNORED
         words = self.package(type(value).__module__) + text(qualified(type(value)))
         if isinstance(value, functools.partial):
-            words += b"".join([self.owner.first(part) for part in (value.args, value.keywords)])
+            words += b"".join([self.first(part) for part in (value.args, value.keywords)])
         return words + self.token(within, is_root=is_root)
 
     def node(self, value: Any, name: str, *, is_root: bool) -> bytes:
@@ -588,6 +589,17 @@ class _Walk:
             self.kept.append(value)
             self.queue.append((label, value))
         return text(label)
+
+    def first(self, value: Any) -> bytes:
+        """Return the bytes of a value as it was when it was first seen, something fixed for what has none."""
+        known = self.seen.get(id(value)) or self.before.get(id(value))
+        if known is None:
+            try:
+                known = (value, ENCODERS[type(value)](value, Work()))
+            except (Refused, RecursionError):
+                known = (value, _IGNORED)
+        self.seen[id(value)] = known
+        return known[1]
 
     def unique(self, label: str) -> str:
         taken = set(self.labels.values())
@@ -615,6 +627,10 @@ class _Walk:
                 words += self.token(one) if is_user_module(_home(one)) else b""
             elif one is not None and id(one) in self.labels:
                 words += text(self.labels[id(one)])
+        registry = value.__dict__.get("registry")
+        if isinstance(registry, types.MappingProxyType):  # of functools.singledispatch
+            for cls in sorted(registry, key=qualified):
+                words += text(qualified(cls)) + self.token(registry[cls])
         return words
 
     def function(self, function: types.FunctionType, label: str) -> bytes:
@@ -643,7 +659,7 @@ class _Walk:
         return b"".join(words)
 
     def value(self, value: Any) -> bytes:
-        return self.token(value) if _is_code(value) else self.owner.first(value)
+        return self.token(value) if _is_code(value) else self.first(value)
 
     def cell(self, name: str, cell: types.CellType, *, is_root: bool) -> bytes:
         value = _inside(cell)
@@ -655,7 +671,7 @@ class _Walk:
             return b"?"
         if _is_code(value):
             return self.token(value)
-        return self.owner.keep_closure(name, value) if is_root else self.owner.first(value)
+        return self.owner.keep_closure(name, value) if is_root else self.first(value)
 
     def a_class(self, cls: type) -> bytes:
         words = [text(cls.__name__)]
@@ -663,12 +679,13 @@ class _Walk:
         if type(cls) is not type:
             words.append(self.token(type(cls)))
         space = vars(cls)
+        self.classes.append((space, len(space)))
         for name in sorted(space):
             value = self.look(space, name)
             if name in _CLASS_MACHINERY or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
                 continue
             if isinstance(value, enum.Enum):
-                words += [text(name), self.owner.first(value)]
+                words += [text(name), self.first(value)]
             else:
                 words += [text(name), self.token(value)]
         return b"".join(words)
@@ -690,7 +707,7 @@ class _Walk:
         value = self.look(space, reference.name)
         if value is _ABSENT:
             return b"!"  # a builtin, or not there yet
-        owner = space.get("__name__", "")
+        owner = module_name(space.get("__name__"))
         return self.attributes(value, reference.attributes, f"{owner}.{reference.name}")
 
     def attributes(self, value: Any, names: tuple[str, ...], path: str) -> bytes:
@@ -704,7 +721,7 @@ class _Walk:
             if value is _ABSENT:
                 return b"!"
         if _is_data(value):
-            self.parts[f"constant global {path!r}"] = self.owner.first(value)
+            self.parts[f"constant global {path!r}"] = self.first(value)
             return text(path)
         return self.token(value)
 
@@ -718,12 +735,21 @@ class _Walk:
                 return b"!"
         if not is_user_module(name):
             return self.package(name)
-        module = _import(name)
+        module = self.module(name)
         if module is None:
             return b"!"
         if reference.attributes and reference.attributes[0] not in vars(module) and hasattr(module, "__path__"):
-            _import(f"{name}.{reference.attributes[0]}")
+            self.module(f"{name}.{reference.attributes[0]}")
         return self.attributes(module, reference.attributes, name)
+
+    def module(self, name: str) -> types.ModuleType | None:
+        """Import a module of the user's, as the function is going to."""
+        try:
+            module = importlib.import_module(name)
+        except Exception:
+            module = None
+        self.look(sys.modules, name)
+        return module
 
 
 _CLASS_MACHINERY = frozenset(
@@ -734,17 +760,6 @@ _CLASS_MACHINERY = frozenset(
         "__type_params__", "__weakref__", "_abc_impl",
     }
 )  # fmt: skip
-
-
-def _import(name: str) -> types.ModuleType | None:
-    """Import a module of the user's, as the function is going to."""
-    module = sys.modules.get(name)
-    if module is None:
-        try:
-            module = importlib.import_module(name)
-        except Exception:
-            return None
-    return module
 
 
 _codes: weakref.WeakKeyDictionary[Any, Code] = weakref.WeakKeyDictionary()

@@ -220,9 +220,15 @@ def _find(cls: type) -> Encoder:
     return _bases[object]
 
 
+def module_name(name: Any) -> str:
+    """Return the name of a module; a script is one, whether it was started or imported by a child of its own."""
+    return "__main__" if name == "__mp_main__" or not isinstance(name, str) else name
+
+
 def qualified(thing: Any) -> str:
     """Return the module and the qualified name of a class or function."""
     module = getattr(thing, "__module__", None)
+    module = module and module_name(module)
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", "?")
     return f"{module}.{name}" if module else str(name)
 

@@ -80,7 +80,7 @@ def _values(array: Any, work: Work) -> bytes:
     if isinstance(dtype, np.dtype):
         return other("numpy", encode(np.asarray(array), work))
     pandas = sys.modules["pandas"]
-    if isinstance(array, pandas.arrays.NumpyExtensionArray):
+    if type(array) is pandas.arrays.NumpyExtensionArray:
         return other("numpy", encode(array.to_numpy(), work))
     if isinstance(dtype, pandas.CategoricalDtype):
         return other(

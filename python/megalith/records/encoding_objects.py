@@ -129,8 +129,7 @@ def _function(value: types.FunctionType, work: Work) -> bytes:
         wrapped = value.__dict__.get("__wrapped__")
         if wrapped is not None:
             parts.append(encode_part(wrapped, work, ".__wrapped__"))
-        name = value.__name__ if value.__module__ == "__main__" else qualified(value)
-        return other("function", text(name), encode(len(parts), work), *[b"".join(parts)])
+        return other("function", text(qualified(value)), encode(len(parts), work), b"".join(parts))
 
     return work.within(value, content)
 
@@ -233,7 +232,7 @@ def _state(value: Any, state: Any, work: Work) -> bytes:
             continue
         piece = f".{name}" if name.isidentifier() else f".__dict__[{shown(name)}]"
         parts += [text(name), encode_part(state[name], work, piece)]
-    return other("state", encode(len(parts), work), b"".join(parts))
+    return other("state", encode(len(parts), work), b"".join(parts)) if parts else b"N"
 
 
 @derived(object)

@@ -12,6 +12,7 @@ it keeps its inode from being used again.
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 import time
@@ -42,6 +43,7 @@ class _Mapping(NamedTuple):
     path: str
     stamp: _Stamp
     published: bool
+    address: int
 
 
 class _Entry(NamedTuple):
@@ -61,13 +63,22 @@ _entries: OrderedDict[tuple[Any, ...], _Entry] = OrderedDict()
 _lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+# A thread that held it is not there in a forked child.
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
     """Say that megalith has mapped a file, read-only.
 
     Parameters
     ----------
-    mapping : mmap.mmap or array
-        What the arrays show: an array stands for the mapping it lies in.
+    mapping : mmap.mmap or ndarray
+        What the arrays show; an array stands for the mapping it lies in.
     path : path-like
         The file.
     published : bool
@@ -84,7 +95,8 @@ def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
         base = base.base if isinstance(base, np.ndarray) else base.obj
     name = os.fspath(path)
     name = os.fsdecode(name)
-    _mappings[base] = _Mapping(os.path.abspath(name), _stamp(os.stat(name)), published)  # noqa: PTH100, PTH116
+    path = os.path.abspath(name)  # noqa: PTH100
+    _mappings[base] = _Mapping(path, _stamp(os.stat(path)), published, _address(base))  # noqa: PTH116
 
 
 def known(array: AnyArray) -> bytes | None:
@@ -145,15 +157,14 @@ def _place(array: AnyArray) -> _Place | None:
             return None
     except OSError:
         return None
-    offset = array.__array_interface__["data"][0] - _address(base)
+    offset = array.__array_interface__["data"][0] - mapping.address
     return _Place((mapping.stamp, offset, array.shape, array.strides, array.dtype.str), base, mapping)
 
 
 def _mapping(base: Any) -> _Mapping | None:
-    try:
-        mapping = _mappings.get(base)
-    except TypeError:  # not hashable, or nothing that has weak references
+    if not isinstance(base, mmap.mmap | _core.Segment):
         return None
+    mapping = _mappings.get(base)
     if mapping is None and isinstance(base, _core.Segment):
         path, identity = base.path, base.identity
         if path is None or identity is None or base.is_foreign:
@@ -164,14 +175,16 @@ def _mapping(base: Any) -> _Mapping | None:
             return None
         if (stamp[0], stamp[1], stamp[2], stamp[3]) != identity:
             return None
-        mapping = _mappings[base] = _Mapping(path, stamp, published=True)
+        mapping = _mappings[base] = _Mapping(path, stamp, published=True, address=base.address)
     return mapping
 
 
 def _address(base: Any) -> int:
-    if isinstance(base, _core.Segment):
-        return base.address
-    return int(np.frombuffer(base, np.uint8, count=1).__array_interface__["data"][0])
+    return (
+        base.address
+        if isinstance(base, _core.Segment)
+        else int(np.frombuffer(base, np.uint8, count=1).__array_interface__["data"][0])
+    )
 
 
 def _stamp(stat: os.stat_result) -> _Stamp:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,8 +18,6 @@ from megalith.records import archive
 from megalith.records.tree import unflatten
 
 if TYPE_CHECKING:
-    from io import FileIO
-
     from megalith._typing import AnyArray, Order, PathLike, Processes
 
 Make: TypeAlias = Callable[[int, "tuple[int, ...]", "np.dtype[Any]", "Order"], "AnyArray"]
@@ -73,31 +72,43 @@ def read(
     >>> records.read(path.read_bytes(), path)[0].flags.owndata
     False
     """
-    view = memoryview(buffer).cast("B")
+    verify_below = sys.maxsize if verify else 0
+    return _read(memoryview(buffer).cast("B"), path, make, verify_below, processes).value
+
+
+class Record(NamedTuple):
+    """A value, and what was said of it."""
+
+    value: Any
+    about: Any
+
+
+def _read(view: memoryview, path: PathLike, make: Make | None, verify_below: int, processes: Processes) -> Record:
+    """Read a value, with the checksums of its arrays of fewer bytes than `verify_below`."""
     if make is None:
         make = _views(view)
     name = os.fspath(path)
     if name.endswith(".npy"):
         header = _npy.parse_header(view, path, len(view))
-        return make(header.offset, header.shape, header.dtype, header.order)
+        return Record(make(header.offset, header.shape, header.dtype, header.order), None)
     if not name.endswith(".npz"):
         message = f"{name}: values are kept in files that end in '.npy' or '.npz'"
         raise FormatError(message, path=path, field="suffix", got=Path(name).suffix)
     found = archive.parse(view, path)
-    threads = requested(processes) if verify else None
+    threads = requested(processes) if verify_below else None
     leaves = []
     for i, (start, size) in enumerate(found.members):
         member = archive.member_name(i)
         shape, dtype, order, offset = _header(view[start : start + size], path, member)
         array = make(start + offset, shape, dtype, order)
-        if verify:
+        if array.nbytes < verify_below:
             items = array.T if order == "F" else array
             _, xxh3 = _core.checksums(bytes(view[start : start + offset]), items, threads)
             if f"{xxh3:016x}" != found.checksums[i]:
                 message = f"{name}, member {member}: its checksum is wrong: the file is damaged"
                 raise FormatError(message, path=path, field=f"{member}: xxh3", got=f"{xxh3:016x}")
         leaves.append(array)
-    return unflatten(found.value, leaves, path)
+    return Record(unflatten(found.value, leaves, path), found.about)
 
 
 def _header(member: memoryview, path: PathLike, name: str) -> _npy.Header:
@@ -181,22 +192,71 @@ def load(
     if mmap_mode not in (None, "r", "c"):
         message = f"mmap_mode: got {mmap_mode!r}, expected 'r', 'c' or None; files of values are never changed"
         raise ArgumentError(message, name="mmap_mode", got=mmap_mode, expected="'r', 'c' or None")
-    path = Path(path)
-    with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        is_small = size <= SMALL_BYTES
-        content: Any = file.readall() if is_small else mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-        buffer = memoryview(content)
+    return open_record(path, mmap_mode, sys.maxsize if verify else 0, processes=processes).value
+
+
+def open_record(
+    path: PathLike,
+    mmap_mode: Literal["r", "c"] | None = None,
+    verify_below: int = sys.maxsize,
+    *,
+    map_from: int = sys.maxsize,
+    processes: Processes = None,
+) -> Record:
+    """Read a value from a file, and what was said of it.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    mmap_mode : {'r', 'c'}, optional
+        As for `load`.
+    verify_below : int
+        Arrays of fewer bytes are compared with their checksums.
+    map_from : int
+        Without `mmap_mode`: arrays of so many bytes or more are mapped, read-only.
+    processes : int or 'serial', optional
+        Upper bound on threads; None means all cores given to this process.
+
+    Returns
+    -------
+    record : Record
+        ``value`` and ``about``, which is None where nothing was said.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, FormatError, TruncatedFileError, DTypeError
+        As `load`.
+    """
+    name = os.fspath(path)
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size <= SMALL_BYTES and mmap_mode is None and map_from > size:
+            content: Any = os.read(descriptor, size)
+            view = memoryview(content)
+            return _read(view, name, _copies(view), verify_below, processes)
+        if size == 0:
+            return _read(memoryview(b""), name, None, verify_below, processes)
+        content = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        maps = _memmaps(descriptor, Path(name), mmap_mode or "r")
         if mmap_mode is not None:
-            make = _memmaps(file, path, mmap_mode)
-        elif is_small:
-            make = _copies(buffer)
-        else:
-            opened = _core.File(os.fspath(path))
-            if not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return load(path, mmap_mode, verify=verify, processes=processes)  # Another file has the name by now.
+            return _read(memoryview(content), name, maps, verify_below, processes)
+        opened = _core.File(name)
+        if os.path.samestat(Path(name).stat(), os.fstat(descriptor)):
             make = _reads(opened, requested(processes))
-        return read(buffer, path, make, verify=verify, processes=processes)
+            return _read(memoryview(content), name, _by_size(map_from, make, maps), verify_below, processes)
+    finally:
+        os.close(descriptor)
+    # Another file has the name by now.
+    return open_record(path, mmap_mode, verify_below, map_from=map_from, processes=processes)
+
+
+def _by_size(map_from: int, small: Make, large: Make) -> Make:
+    def make(offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> AnyArray:
+        return (large if _nbytes(shape, dtype) >= map_from else small)(offset, shape, dtype, order)
+
+    return make
 
 
 def _copies(buffer: memoryview) -> Make:
@@ -212,9 +272,10 @@ def _copies(buffer: memoryview) -> Make:
     return copy
 
 
-def _memmaps(file: FileIO, path: Path, mode: Literal["r", "c"]) -> Make:
+def _memmaps(descriptor: int, path: Path, mode: Literal["r", "c"]) -> Make:
     """Return a maker of memmaps of an open file."""
     name = os.fspath(path.absolute())
+    file: Any = os.fdopen(descriptor, "rb", buffering=0, closefd=False)
 
     def memmap(offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> AnyArray:
         if _nbytes(shape, dtype) == 0:

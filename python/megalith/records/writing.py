@@ -70,6 +70,8 @@ class Plan:
         The tree of the value.
     leaves : list
         Its arrays and their headers.
+    about : object
+        What is to be known of the value.
 
     Attributes
     ----------
@@ -79,15 +81,16 @@ class Plan:
         Size of the file.
     """
 
-    def __init__(self, suffix: str, tree: Any, leaves: list[_Leaf]) -> None:
+    def __init__(self, suffix: str, tree: Any, leaves: list[_Leaf], about: Any = None) -> None:
         self.suffix = suffix
         self._tree = tree
+        self._about = about
         self._leaves = leaves
         self._layout: archive.Layout | None = None
         if suffix == ".npy":
             self.nbytes = leaves[0].nbytes
         else:
-            tree_bytes = len(archive.make_tree(tree, [0] * len(leaves)))
+            tree_bytes = len(archive.make_tree(tree, [0] * len(leaves), about))
             self._layout = archive.Layout([leaf.nbytes for leaf in leaves], tree_bytes)
             self.nbytes = self._layout.nbytes
 
@@ -123,7 +126,7 @@ class Plan:
             checksums.append(xxh3)
             out.put(layout.local(i, crc32))
             out.store(leaf)
-        tree = archive.make_tree(self._tree, checksums)
+        tree = archive.make_tree(self._tree, checksums, self._about)
         crcs.append(_core.checksums(tree, np.empty(0, np.uint8))[0])
         out.put(layout.local(len(self._leaves), crcs[-1]))
         out.put(tree)
@@ -169,7 +172,7 @@ class _Joined:
         self._pieces, self._joined = [], 0
 
 
-def plan(value: Any, *, name: str = "result", suffix: str | None = None) -> Plan:
+def plan(value: Any, *, name: str = "result", suffix: str | None = None, about: Any = None) -> Plan:
     """Plan how a value will lie in a file.
 
     A single array becomes a ``.npy`` file, anything else an uncompressed ``.npz`` archive of aligned ``.npy`` members
@@ -183,6 +186,8 @@ def plan(value: Any, *, name: str = "result", suffix: str | None = None) -> Plan
         What it is called in messages.
     suffix : {'.npy', '.npz'}, optional
         The kind of file; an archive can hold a single array too, with its checksum. None for the one that fits.
+    about : object, optional
+        What is to be known of the value, plain JSON: an archive holds that too.
 
     Returns
     -------
@@ -205,6 +210,8 @@ def plan(value: Any, *, name: str = "result", suffix: str | None = None) -> Plan
     >>> records.plan((np.zeros(1000), 'seconds')).suffix
     '.npz'
     """
+    if about is not None:
+        suffix = suffix or ".npz"
     if suffix not in (None, *SUFFIXES):
         message = f"suffix: got {suffix!r}, expected '.npy', '.npz' or None"
         raise ArgumentError(message, name="suffix", got=suffix, expected="'.npy', '.npz' or None")
@@ -215,7 +222,7 @@ def plan(value: Any, *, name: str = "result", suffix: str | None = None) -> Plan
     tree, arrays = flatten(value, name)
     leaves = [_leaf(array, name) for array in arrays]
     try:
-        return Plan(suffix or (".npy" if is_array else ".npz"), tree, leaves)
+        return Plan(suffix or (".npy" if is_array else ".npz"), tree, leaves, about)
     except RecursionError:
         message = f"{name}: nested deeper than the interpreter allows here; fewer levels of containers can be kept"
         raise DTypeError(message, name=name, got=type(value).__name__, supported="fewer levels") from None

@@ -10,7 +10,9 @@ maker takes the first.
 from __future__ import annotations
 
 import functools
+import random
 import threading
+import time
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from megalith import _core, records
-from megalith._shared_memory import DEFAULT_DIRECTORY, DEFAULT_PREFIX, full, is_full, prepare
+from megalith._shared_memory import DEFAULT_DIRECTORY, DEFAULT_PREFIX, full, has_room, is_full, prepare
 from megalith.exceptions import ArgumentError, DTypeError, KeyMissingError, LockTimeoutError
 from megalith.shared.mappings import find
 from megalith.shared.names import Name, name_of
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TimeoutException = LockTimeoutError
+
+# How often a value is written to a directory that was full, but is not any more.
+TRIES = 4
 
 F = TypeVar("F", bound="Callable[[], Any]")
 
@@ -353,6 +358,7 @@ def _store(name: Name, value: Any, mode: int, trust_owner: bool) -> Any:
         )
         raise DTypeError(message, name="array_or_callback", got=type(value).__name__, supported="ndarray or nestings")
     plan = records.plan(value)
+    tries = 0
     while True:
         try:
             draft = _core.Draft.shared(
@@ -366,9 +372,14 @@ def _store(name: Name, value: Any, mode: int, trust_owner: bool) -> Any:
         except FileExistsError:
             pass
         except OSError as error:
-            if is_full(error):
+            if not is_full(error):
+                raise
+            # Writers that fill it together are all refused, though there would have been room for some.
+            tries += 1
+            if tries == TRIES or not has_room(name.directory, plan.nbytes):
                 raise full(name.directory, plan.nbytes, value) from error
-            raise
+            time.sleep(random.uniform(0, 0.05))
+            continue
         found = find(name, trust_owner=trust_owner)
         if found is not None:
             return found

@@ -7,6 +7,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod books;
 pub mod crash;
 mod inherited;
 pub mod lock;
@@ -17,6 +18,7 @@ mod runs;
 pub mod space;
 #[cfg(test)]
 mod testing;
+
 pub mod write;
 
 pub use lock::Lock;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use megalith_core::Error;
 use megalith_files::crash::step;
 use megalith_files::publish;
-use megalith_files::{Stored, read_box, write_box};
+use megalith_files::{Stored, books, read_box, write_box};
 use megalith_shm::Name;
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -211,4 +211,18 @@ impl Draft {
     fn discard(&self) {
         drop(self.draft.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// Add to the total that a file holds, which many processes add to: the new total, None if there is none yet and this
+/// is not to be the first amount.
+#[pyfunction]
+#[pyo3(signature = (path, amount, *, first=false))]
+pub(crate) fn add_to_total(py: Python<'_>, path: PathBuf, amount: i64, first: bool) -> PyResult<Option<i64>> {
+    run(py, &Call::default(), SYSTEM_CALL, |_| books::add(&path, amount, first))
+}
+
+/// Note that a file was used now; whether the system let us.
+#[pyfunction]
+pub(crate) fn touch(path: PathBuf) -> bool {
+    books::touch(&path)
 }

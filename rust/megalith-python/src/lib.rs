@@ -12,12 +12,15 @@ mod kernels;
 mod memcache;
 mod shm;
 
+use numpy::PyArrayDescrMethods;
 use pyo3::prelude::*;
 use pyo3::types::IntoPyDict;
 
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     guard::refuse_subinterpreters()?;
+    // Finds NumPy's interface now: an interrupt that comes while the first call does so would be a panic.
+    numpy::dtype::<u8>(module.py()).itemsize();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG", cfg!(debug_assertions))?;
     module.add("SUM_PIECE", megalith_kernels::block_sums::PIECE)?;
@@ -25,6 +28,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<kernels::Pairs>()?;
     module.add_class::<files::File>()?;
     module.add_class::<files::Draft>()?;
+    module.add_function(wrap_pyfunction!(files::add_to_total, module)?)?;
+    module.add_function(wrap_pyfunction!(files::touch, module)?)?;
     module.add_class::<shm::Segment>()?;
     module.add_class::<shm::Turned>()?;
     module.add_class::<memcache::Memoized>()?;

@@ -1,0 +1,1188 @@
+"""Results of calls on disk: `joblib.Memory` with other keys, other files, and one computation among all who ask.
+
+The interface is joblib's, so that a program changes an import and no more. What a call is known by is
+`megalith.context.keys`, how results lie on disk is `megalith.context.entries`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import functools
+import inspect
+import json
+import logging
+import os
+import reprlib
+import socket
+import time
+import traceback
+import warnings
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from joblib import memory as joblib_memory
+from joblib._store_backends import CacheItemInfo, FileSystemStoreBackend
+from joblib.disk import memstr_to_bytes
+from joblib.func_inspect import filter_args
+from joblib.memory import AsyncNotMemorizedFunc, NotMemorizedFunc, NotMemorizedResult, expires_after
+
+from megalith import _core, records
+from megalith.context.entries import MAP_FROM, SUFFIX, Entries
+from megalith.context.keys import FunctionKey
+from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, KeyMissingError, LockTimeoutError
+from megalith.records.known_files import trust
+from megalith.records.reading import Record, open_record
+from megalith.shared.caching import turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = [
+    "AsyncMemorizedFunc",
+    "Entry",
+    "Explanation",
+    "MemorizedFunc",
+    "MemorizedResult",
+    "Memory",
+    "NotMemorizedFunc",
+    "NotMemorizedResult",
+    "expires_after",
+]
+
+# What a listing shows of an argument.
+SHOWN = 80
+
+# Entries that `explain` looks at, the latest first.
+EXPLAINED = 1000
+
+_MISSING: Any = object()
+
+# Versions of functions whose parts this process knows to be written.
+_noted: set[str] = set()
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
+
+
+class Entry(NamedTuple):
+    """What is known of a result on disk."""
+
+    key: str
+    arguments: dict[str, str]
+    nbytes: int
+    time: float
+    duration: float
+    last_use: float
+    host: str
+    is_current: bool
+    path: str
+
+
+class Explanation(NamedTuple):
+    """Whether a call is answered from disk, and why or why not."""
+
+    hit: bool
+    reason: str
+
+
+class _Call(NamedTuple):
+    """A call, and what it is known by."""
+
+    id: tuple[str, str]
+    """The function's directory and the key."""
+    function: str
+    arguments: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Backend(FileSystemStoreBackend):  # type: ignore[misc]
+    """The store behind a `Memory`: joblib's interface to `Entries`.
+
+    Parameters
+    ----------
+    entries : Entries
+        Where the results are.
+    below : Backend, optional
+        Where results are looked for that are not there; never written to.
+    mmap_mode : {None, 'r', 'c', 'r+', 'w+'}
+        How arrays are mapped on a hit.
+    allow_pickle : bool
+        Whether pickled results may be written and read.
+    verbose : int
+        As in joblib.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        below: Backend | None = None,
+        mmap_mode: str | None = None,
+        *,
+        allow_pickle: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.entries = entries
+        self.below = below
+        self.mmap_mode = mmap_mode
+        self.allow_pickle = allow_pickle
+        self.verbose = verbose
+        self.compress = False
+        self.location = entries.root
+
+    def with_options(self, mmap_mode: str | None, *, allow_pickle: bool) -> Backend:
+        """Return the same store, read in another way."""
+        if (mmap_mode, allow_pickle) == (self.mmap_mode, self.allow_pickle):
+            return self
+        below = None if self.below is None else self.below.with_options(mmap_mode, allow_pickle=allow_pickle)
+        return Backend(self.entries, below, mmap_mode, allow_pickle=allow_pickle, verbose=self.verbose)
+
+    def path(self, call_id: Sequence[str]) -> str:
+        """Return the file of an entry."""
+        return self.entries.path(call_id[0], call_id[1])
+
+    def find(self, call_id: Sequence[str]) -> Record | None:
+        """Read an entry here or below; None if there is none, or if it is a pickle and those are not allowed.
+
+        Raises
+        ------
+        FormatError, OSError
+            If it is damaged.
+        """
+        path = self.path(call_id)
+        found = self.entries.read(path, self.mmap_mode)
+        if found is None:
+            return None if self.below is None else self.below.find(call_id)
+        value, about = found
+        if type(about) is dict and about.get("pickled") is True:
+            if not self.allow_pickle:
+                return None
+            return Record(_unpickled(value), about)
+        _trust(value, path)
+        return found
+
+    def holder(self, call_id: Sequence[str]) -> Backend | None:
+        """Return the store that has an entry: this one or one below."""
+        if os.path.exists(self.path(call_id)):  # noqa: PTH110
+            return self
+        return None if self.below is None else self.below.holder(call_id)
+
+    # joblib's names.
+
+    def load_item(
+        self, call_id: Sequence[str], verbose: int = 1, timestamp: float | None = None, metadata: Any = None
+    ) -> Any:
+        """Return the value of an entry."""
+        found = self.find(call_id)
+        if found is None:
+            message = f"no such result; it may have been cleared: {self.path(call_id)}"
+            raise KeyMissingError(message, key=call_id[1], root=self.location)
+        return found.value
+
+    def dump_item(self, call_id: Sequence[str], item: Any, verbose: int = 1) -> None:
+        """Write an entry."""
+        self.entries.prepare(os.path.dirname(self.path(call_id)))  # noqa: PTH120
+        self.entries.write(call_id[0], call_id[1], records.plan(item, suffix=SUFFIX), replace=True)
+
+    def contains_item(self, call_id: Sequence[str]) -> bool:
+        """Whether there is an entry."""
+        return self.holder(call_id) is not None
+
+    def clear_item(self, call_id: Sequence[str]) -> None:
+        """Remove an entry."""
+        if not self.entries.readonly:
+            self.entries.remove(self.path(call_id))
+
+    def get_metadata(self, call_id: Sequence[str]) -> dict[str, Any]:
+        """Return what is known of an entry, an empty dict if there is none."""
+        holder = self.holder(call_id)
+        return {} if holder is None else _about(holder.path(call_id))
+
+    def store_metadata(self, call_id: Sequence[str], metadata: Any) -> None:
+        """Do nothing: what is known of an entry is written with it."""
+
+    def store_cached_func_code(self, call_id: Sequence[str], func_code: str | None = None) -> None:
+        """Do nothing: the code is a part of the keys."""
+
+    def get_cached_func_code(self, call_id: Sequence[str]) -> str:
+        """Return no code: it is a part of the keys."""
+        return ""
+
+    def get_items(self) -> list[Any]:
+        """Return path, size and time of last use of every entry."""
+        stamp = datetime.datetime.fromtimestamp
+        return [CacheItemInfo(item.path, item.size, stamp(item.used)) for item in self.entries.items()]
+
+    def clear_location(self, location: str) -> None:
+        """Remove an entry, or the directory of a function, or all."""
+        if self.entries.readonly:
+            return
+        if str(location).endswith(SUFFIX):
+            self.entries.remove(str(location))
+            return
+        super().clear_location(location)
+        self.entries.forget_total()
+
+    def create_location(self, location: str) -> None:
+        """Make a directory."""
+        self.entries.prepare(str(location))
+
+
+class MemorizedResult(joblib_memory.MemorizedResult):  # type: ignore[misc]
+    """A reference to a result on disk; `get` reads it.
+
+    Parameters
+    ----------
+    location : str or Backend
+        The directory.
+    call_id : sequence of str
+        Function and key.
+    backend : str
+        Only 'local'.
+    mmap_mode : {None, 'r', 'c', 'r+', 'w+'}
+        How arrays are mapped.
+    verbose : int
+        As in joblib.
+    timestamp, metadata : object
+        As in joblib.
+    """
+
+    def __init__(
+        self,
+        location: Any,
+        call_id: Sequence[str],
+        backend: str = "local",
+        mmap_mode: str | None = None,
+        verbose: int = 0,
+        timestamp: float | None = None,
+        metadata: Any = None,
+    ) -> None:
+        super().__init__(
+            _backend(location, backend, mmap_mode), call_id, backend, mmap_mode, verbose, timestamp, metadata
+        )
+
+
+class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
+    """A function whose results are kept on disk; made by `Memory.cache`.
+
+    Parameters
+    ----------
+    func : callable
+        The function.
+    location : str, Path or Backend
+        The directory.
+    backend : str
+        Only 'local'.
+    ignore : list of str, optional
+        Arguments that do not count.
+    mmap_mode : {None, 'r', 'c', 'r+', 'w+'}
+        How arrays of results are mapped; None maps those of 64 MiB and more, read-only, and reads others.
+    compress : object
+        For joblib's sake; results are never compressed.
+    verbose : int
+        As in joblib.
+    timestamp : float, optional
+        As in joblib.
+    cache_validation_callback : callable, optional
+        Takes what is known of a result, a dict with 'duration', 'time' and 'input_args', and says whether it is valid.
+    version : object, optional
+        Stands for the code of the function.
+    depends : sequence
+        What else counts: functions, files (Paths, by content), values.
+    key : callable, optional
+        Takes the arguments and gives what stands for them.
+    allow_pickle : bool
+        Whether results that are no arrays, scalars or nestings of them are pickled.
+
+    Attributes
+    ----------
+    func : callable
+        The function.
+    func_id : str
+        The directory of its results, below that of the memory.
+    keys : FunctionKey
+        What its calls are known by.
+    """
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        location: Any,
+        backend: str = "local",
+        ignore: Sequence[str] | None = None,
+        mmap_mode: str | None = None,
+        compress: Any = False,
+        verbose: int = 1,
+        timestamp: float | None = None,
+        cache_validation_callback: Callable[[dict[str, Any]], Any] | None = None,
+        *,
+        version: Any = None,
+        depends: Sequence[Any] = (),
+        key: Callable[..., Any] | None = None,
+        allow_pickle: bool | None = None,
+    ) -> None:
+        store = _backend(location, backend, mmap_mode, allow_pickle)
+        super().__init__(
+            func, store, backend, ignore, mmap_mode, compress, verbose, timestamp, cache_validation_callback
+        )
+        self.keys = FunctionKey(func, version=version, depends=depends, ignore=ignore, key=key)
+        self.func_id = "/".join(self.keys.path)
+        self._has_warned = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of a call, from disk if it is there."""
+        call = self._call_of(args, kwargs)
+        found = self._find(call)
+        return found if found is not _MISSING else self._make(call)[0]
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Be a method of the instances of a class."""
+        return self if instance is None else BoundMemorizedFunc(self, instance)
+
+    def call(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Compute, whatever is on disk, and keep the result.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function.
+
+        Returns
+        -------
+        output : object
+            The result.
+        metadata : dict
+            What is known of it.
+        """
+        return self._make(self._call_of(args, kwargs), force=True)
+
+    def call_and_shelve(self, *args: Any, **kwargs: Any) -> Any:
+        """Have the result on disk, and return a reference to it.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function.
+
+        Returns
+        -------
+        result : MemorizedResult or NotMemorizedResult
+            ``get()`` gives the value, ``clear()`` removes it. The second kind holds what could not be written.
+        """
+        call = self._call_of(args, kwargs)
+        if self._is_in_cache_and_valid(call.id):
+            return self._get_memorized_result(call.id)
+        return self._shelved(call, *self._make(call))
+
+    def cached(self, *args: Any, **kwargs: Any) -> bool:
+        """Whether a call would be answered from disk; nothing is computed or read.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function.
+
+        Returns
+        -------
+        is_cached : bool
+            As joblib's ``check_call_in_cache``.
+        """
+        return bool(self.check_call_in_cache(*args, **kwargs))
+
+    def forget(self, *args: Any, **kwargs: Any) -> bool:
+        """Remove the result of a call.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function.
+
+        Returns
+        -------
+        was_there : bool
+            Whether there was one.
+        """
+        entries = self.store_backend.entries
+        if entries.readonly:
+            message = f"{entries.root} was opened with readonly=True; nothing in it is removed"
+            raise ArgumentError(message, name="readonly", got=True, expected="a memory that may be changed")
+        return bool(entries.remove(entries.path(self.func_id, self._get_args_id(*args, **kwargs))))
+
+    def entries(self) -> list[Entry]:
+        """List the results of this function, those of older versions too.
+
+        Returns
+        -------
+        entries : list of Entry
+            The latest first. `is_current` says whether they belong to the function as it is now.
+        """
+        current = self.keys.function_digest()
+        found = [self._entry(item, current) for item in self.store_backend.entries.items(self.func_id)]
+        return sorted(found, key=lambda entry: -entry.time)
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Say whether a call would be answered from disk, and why or why not.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function.
+
+        Returns
+        -------
+        explanation : Explanation
+            ``.hit`` and ``.reason``.
+        """
+        call = self._call_of(args, kwargs)
+        holder = self.store_backend.holder(call.id)
+        if holder is not None:
+            return self._explain_entry(holder.path(call.id))
+        shown = self._shown(call)
+        items = sorted(self.store_backend.entries.items(self.func_id), key=lambda item: -item.used)[:EXPLAINED]
+        if not items:
+            return Explanation(hit=False, reason="no result of this function is there")
+        others: dict[str, Any] = {}
+        for item in items:
+            about = _about(item.path)
+            if about.get("arguments") == call.arguments:
+                return Explanation(hit=False, reason=self._explain_change(about.get("function"), call.function))
+            if about.get("function") == call.function and not others:
+                others = about.get("input_args", {})
+        if others:
+            differs = [
+                f"{name}={shown[name]} (was {others.get(name)})" for name in shown if shown[name] != others.get(name)
+            ]
+            what = ", ".join(differs) or "arguments that look alike but are not"
+            return Explanation(
+                hit=False, reason=f"not computed with these arguments; compared with the last one used: {what}"
+            )
+        return Explanation(
+            hit=False, reason="not computed with these arguments, and the function has changed since its last result"
+        )
+
+    def check_call_in_cache(self, *args: Any, **kwargs: Any) -> bool:
+        """Whether a call would be answered from disk; nothing is computed or read.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function.
+
+        Returns
+        -------
+        is_cached : bool
+            False too if `cache_validation_callback` refuses what is there.
+        """
+        return self._is_in_cache_and_valid((self.func_id, self._get_args_id(*args, **kwargs)))
+
+    def clear(self, warn: bool = True) -> None:
+        """Remove all results of this function.
+
+        Parameters
+        ----------
+        warn : bool
+            Whether to log it.
+        """
+        if self._verbose > 0 and warn:
+            self.warn(f"Clearing function cache identified by {self.func_id}")
+        self.store_backend.clear_location(os.path.join(self.store_backend.location, self.func_id))  # noqa: PTH118
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "timestamp": None, "_func_code_id": None}
+
+    def _check_previous_func_code(self, stacklevel: int = 2) -> bool:
+        # The code is a part of the keys; what joblib's callers want to know is whether anything is there.
+        return Path(self.store_backend.location, self.func_id).is_dir()
+
+    def _get_args_id(self, *args: Any, **kwargs: Any) -> str:
+        return self._call_of(args, kwargs).id[1]
+
+    def _call_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        """Identify a call.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the function cannot be called so: what joblib raises, which for some such calls is the second.
+        DTypeError
+            If an argument cannot be identified.
+        """
+        try:
+            function, arguments = self.keys.digests(args, kwargs)
+        except TypeError as error:
+            if not isinstance(error, DTypeError):
+                filter_args(self.func, list(self.ignore), args, kwargs)
+            raise
+        call = _Call((self.func_id, self.keys.combine(function, arguments)), function, arguments, args, kwargs)
+        if self._verbose >= 20:
+            logging.basicConfig(level=logging.INFO)
+            self.info(f"Querying {self._signature(call)} (key {call.id[1]}) in {self.store_backend.location}")
+        return call
+
+    def _is_in_cache_and_valid(self, call_id: tuple[str, str]) -> bool:
+        holder = self.store_backend.holder(call_id)
+        if holder is None:
+            return False
+        is_valid = self.cache_validation_callback
+        if is_valid is not None and not is_valid(_about(holder.path(call_id))):
+            self.store_backend.clear_item(call_id)
+            return False
+        return True
+
+    def _find(self, call: _Call) -> Any:
+        """Return the result on disk, or `_MISSING`; what is damaged is set aside with a warning."""
+        start = time.time()
+        try:
+            found = self.store_backend.find(call.id)
+        except Exception:
+            holder = self.store_backend.holder(call.id)
+            if holder is not None:
+                holder.entries.set_aside(holder.path(call.id))
+            self.warn(
+                f"Exception while loading results for {self._signature(call)}: it is computed again\n"
+                f"{traceback.format_exc()}"
+            )
+            return _MISSING
+        if found is None:
+            return _MISSING
+        is_valid = self.cache_validation_callback
+        if is_valid is not None and not is_valid(found.about or {}):
+            self.store_backend.clear_item(call.id)
+            return _MISSING
+        if self._verbose > 1:
+            print(f"[Memory]: Loading {self._signature(call)}...")
+            if self._verbose > 4:
+                self._print_duration(time.time() - start, context="cache loaded ")
+        return found.value
+
+    def _make(self, call: _Call, *, force: bool = False) -> tuple[Any, dict[str, Any]]:
+        """Compute a result and write it, or wait for another process that does."""
+        while True:
+            with contextlib.ExitStack() as stack:
+                is_ours = self._turn(stack, call)
+                if is_ours is not False or force:
+                    making = _Making(self, call)
+                    return making.keep(self.func(*call.args, **call.kwargs), replace=force)
+                found = self._find(call)
+                if found is not _MISSING:
+                    return found, {}
+                # It was there, and is not any more.
+
+    def _turn(self, stack: contextlib.ExitStack, call: _Call) -> bool | None:
+        """Wait for the turn to compute: False if it is there by now, None where nothing can be written."""
+        entries = self.store_backend.entries
+        if entries.readonly:
+            return None
+        name = entries.name(*call.id)
+        try:
+            entries.prepare(name.directory)
+            return stack.enter_context(turn(name, -1, _say_nothing))
+        except LockTimeoutError:
+            # The function has asked for its own result, which only ends if something else changes.
+            return None
+        except OSError as error:
+            self._warn_unwritten(error)
+            return None
+
+    def _plan(self, output: Any, about: dict[str, Any]) -> records.Plan | None:
+        """Plan the file of a result; None for one that is not to be kept."""
+        try:
+            return records.plan(output, suffix=SUFFIX, about=about)
+        except DTypeError as error:
+            if not self.store_backend.allow_pickle:
+                self._warn_once(
+                    f"the result of {self.keys.name} is returned but not kept: {error}. "
+                    "allow_pickle=True keeps such results as pickles, which run code when they are read"
+                )
+                return None
+        try:
+            from joblib.externals import cloudpickle
+
+            pickled = np.frombuffer(cloudpickle.dumps(output), np.uint8)
+        except Exception as error:
+            self._warn_once(f"the result of {self.keys.name} is returned but not kept: it cannot be pickled: {error}")
+            return None
+        about["pickled"] = True
+        return records.plan(pickled, suffix=SUFFIX, about=about)
+
+    def _shelved(self, call: _Call, output: Any, metadata: dict[str, Any]) -> Any:
+        if self.store_backend.contains_item(call.id):
+            return self._get_memorized_result(call.id, metadata or None)
+        return NotMemorizedResult(output)
+
+    def _get_memorized_result(self, call_id: tuple[str, str], metadata: Any = None) -> MemorizedResult:
+        return MemorizedResult(
+            self.store_backend,
+            call_id,
+            mmap_mode=self.mmap_mode,
+            metadata=metadata,
+            timestamp=self.timestamp,
+            verbose=self._verbose - 1,
+        )
+
+    def _note_parts(self, function: str) -> None:
+        """Write what this version of the function is made of, once; for `explain` alone."""
+        path = Path(self.store_backend.location, self.func_id, f"{function}.json")
+        if function in _noted and path.exists():
+            return
+        _noted.add(function)
+        if not path.exists():
+            with contextlib.suppress(OSError):
+                text = json.dumps(self.keys.parts()).encode()
+                draft = _core.Draft(os.fspath(path), len(text))
+                try:
+                    draft.write(0, text)
+                    draft.publish(replace=True)
+                finally:
+                    draft.discard()
+
+    def _explain_entry(self, path: str) -> Explanation:
+        try:
+            about = open_record(path, "r", 0).about or {}
+        except (ValueError, OSError) as error:
+            return Explanation(hit=False, reason=f"a result is there but damaged, so it is computed again: {error}")
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.get("time", 0)))
+        what = f"computed at {when} in {about.get('duration', 0):.3g} s on {about.get('host', 'unknown')}"
+        if about.get("pickled") and not self.store_backend.allow_pickle:
+            return Explanation(hit=False, reason=f"{what}, but it is a pickle; allow_pickle=True reads it")
+        if self.cache_validation_callback is not None and not self.cache_validation_callback(about):
+            return Explanation(hit=False, reason=f"{what}, but cache_validation_callback refuses it")
+        return Explanation(hit=True, reason=what)
+
+    def _explain_change(self, before: Any, now: str) -> str:
+        if before == now:
+            return "computed with these arguments once, and removed since"
+        try:
+            path = Path(self.store_backend.location, self.func_id, f"{before}.json")
+            parts = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return "the function has changed"
+        current = self.keys.parts()
+        changed = [name for name in current if parts.get(name) != current[name]]
+        gone = [name for name in parts if name not in current]
+        return "the function has changed: " + ", ".join([*changed, *(f"{name} (gone)" for name in gone)])
+
+    def _entry(self, item: Any, current: str) -> Entry:
+        about = _about(item.path)
+        return Entry(
+            Path(item.path).stem,
+            about.get("input_args", {}),
+            item.size,
+            about.get("time", 0.0),
+            about.get("duration", 0.0),
+            item.used,
+            about.get("host", ""),
+            about.get("function") == current,
+            item.path,
+        )
+
+    def _shown(self, call: _Call) -> dict[str, str]:
+        return {name: _show(value) for name, value in self.keys.bind(call.args, call.kwargs).items()}
+
+    def _signature(self, call: _Call) -> str:
+        return f"{self.keys.name}({', '.join(f'{name}={text}' for name, text in self._shown(call).items())})"
+
+    def _warn_once(self, message: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(message, CacheWarning, stacklevel=_outside())
+
+    def _warn_unwritten(self, error: BaseException) -> None:
+        message = f"the result of {self.keys.name} is returned but could not be kept: {error}"
+        warnings.warn(message, CacheWarning, stacklevel=_outside())
+
+    def warn(self, message: str) -> None:
+        """Give a warning.
+
+        Parameters
+        ----------
+        message : str
+            What it says.
+        """
+        if "Exception while loading" in message:
+            warnings.warn(message, CacheWarning, stacklevel=_outside())
+        else:
+            super().warn(message)
+
+
+class _Making:
+    """A computation: begun when it is made, kept when it is done.
+
+    Parameters
+    ----------
+    function : MemorizedFunc
+        What is computed.
+    call : _Call
+        Its call. Arguments are described now: the function may change them.
+    """
+
+    def __init__(self, function: MemorizedFunc, call: _Call) -> None:
+        self._function = function
+        self._call = call
+        self._about: dict[str, Any] = {
+            "function": call.function,
+            "arguments": call.arguments,
+            "input_args": function._shown(call),
+            "host": socket.gethostname(),
+        }
+        function._before_call(call.args, call.kwargs)
+        self._start = time.time()
+
+    def keep(self, output: Any, *, replace: bool) -> tuple[Any, dict[str, Any]]:
+        """Write a result; what cannot be written is returned all the same.
+
+        Parameters
+        ----------
+        output : object
+            The result.
+        replace : bool
+            Whether one that is there is replaced.
+
+        Returns
+        -------
+        output : object
+            The same, or as it is on disk, where later calls map it.
+        about : dict
+            What is known of it.
+        """
+        function, call, about = self._function, self._call, self._about
+        duration = time.time() - self._start
+        about |= {"time": round(self._start, 3), "duration": round(duration, 6)}
+        if function._verbose > 0:
+            function._print_duration(duration)
+        entries = function.store_backend.entries
+        if entries.readonly:
+            return output, about
+        try:
+            planned = function._plan(output, about)
+            if planned is None:
+                return output, about
+            if entries.limit is not None and planned.nbytes > entries.limit:
+                problem = f"it has {planned.nbytes:,} bytes, the limit for all is {entries.limit:,}"
+                function._warn_once(f"the result of {function.keys.name} is returned but not kept: {problem}")
+                return output, about
+            entries.prepare(entries.name(*call.id).directory)
+            entries.write(*call.id, planned, replace=replace)
+            function._note_parts(call.function)
+            if function.mmap_mode is not None or _is_large(output):
+                # As later calls do, so that a result is the same thing at first and from then on.
+                found = function._find(call)
+                return (output if found is _MISSING else found), about
+        except (OSError, MemoryError) as error:
+            function._warn_unwritten(error)
+        return output, about
+
+
+class AsyncMemorizedFunc(MemorizedFunc):
+    """A coroutine function whose results are kept on disk; made by `Memory.cache`."""
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of a call, from disk if it is there."""
+        call = self._call_of(args, kwargs)
+        found = self._find(call)
+        return found if found is not _MISSING else (await self._make_async(call))[0]
+
+    async def call(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+        """Compute, whatever is on disk, and keep the result."""
+        return await self._make_async(self._call_of(args, kwargs), force=True)
+
+    async def call_and_shelve(self, *args: Any, **kwargs: Any) -> Any:
+        """Have the result on disk, and return a reference to it."""
+        call = self._call_of(args, kwargs)
+        if self._is_in_cache_and_valid(call.id):
+            return self._get_memorized_result(call.id)
+        return self._shelved(call, *await self._make_async(call))
+
+    async def _make_async(self, call: _Call, *, force: bool = False) -> tuple[Any, dict[str, Any]]:
+        """As `_make`, without keeping other tasks waiting."""
+        pause = 0.001
+        while True:
+            is_there, claim = self._take(call)
+            try:
+                if claim is not None or force:
+                    making = _Making(self, call)
+                    return making.keep(await self.func(*call.args, **call.kwargs), replace=force)
+            finally:
+                if isinstance(claim, _core.Turned):
+                    claim.release()
+            found = self._find(call) if is_there else _MISSING
+            if found is not _MISSING:
+                return found, {}
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.02)
+
+    def _take(self, call: _Call) -> tuple[bool, Any]:
+        """Look whether the result is there, or may be computed here: True for the second where nothing is locked."""
+        entries = self.store_backend.entries
+        if entries.readonly:
+            return False, True
+        name = entries.name(*call.id)
+        try:
+            entries.prepare(name.directory)
+            return _core.shared_turn(name.directory, name.prefix, name.id, 0.0)
+        except OSError as error:
+            self._warn_unwritten(error)
+            return False, True
+
+
+class BoundMemorizedFunc:
+    """A cached method of an instance: what the function offers, with the instance as its first argument.
+
+    Parameters
+    ----------
+    function : MemorizedFunc
+        The function.
+    instance : object
+        What it is a method of.
+    """
+
+    def __init__(self, function: MemorizedFunc, instance: Any) -> None:
+        self.__func__ = function
+        self.__self__ = instance
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of a call, from disk if it is there."""
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the function has, bound where it takes the arguments of a call."""
+        found = getattr(self.__func__, name)
+        if name in ("call", "call_and_shelve", "check_call_in_cache", "cached", "forget", "explain"):
+            return functools.partial(found, self.__self__)
+        return found
+
+    def __repr__(self) -> str:
+        return f"<cached method {self.__func__.keys.name} of {self.__self__!r}>"
+
+
+class Memory(joblib_memory.Memory):  # type: ignore[misc]
+    """A directory of results of calls, with the interface of `joblib.Memory`.
+
+    Calls are known by content: arrays by type, shape and elements, functions by their code and the functions of the
+    user's modules that they reach, so that a changed helper is noticed and a changed comment is not. Results of older
+    versions of a function stay. Of all processes and threads that ask for the same call one computes.
+
+    Parameters
+    ----------
+    location : str, pathlib.Path or None
+        The directory. As in joblib, results are in ``joblib/`` below one that is given as a string, and None keeps
+        nothing.
+    backend : str
+        Only 'local'.
+    mmap_mode : {None, 'r', 'c', 'r+', 'w+'}
+        How arrays of results are mapped. None maps those of 64 MiB and more read-only, and reads and verifies others.
+        'r' maps all; the others give arrays whose changes stay in this process.
+    compress : object
+        For joblib's sake; results are never compressed.
+    verbose : int
+        As in joblib: 0 says nothing.
+    backend_options : dict, optional
+        For joblib's sake.
+    bytes_limit : int or str, optional
+        Bytes that all results may have, such as ``'10G'``. Those not used for the longest time go first.
+    age_limit : datetime.timedelta, optional
+        Time after its last use that a result goes.
+    readonly : bool
+        Whether nothing in the directory may be changed.
+    below : Memory, str or pathlib.Path, optional
+        Where results are looked for that are not here, such as a cache that a group shares. Never written to.
+    allow_pickle : bool
+        Whether results that are no arrays, scalars or nestings of them are pickled. Who can write to the directory can
+        then have this process run code.
+    mode : int
+        Permissions of files; 0o640 lets a group read them.
+
+    Raises
+    ------
+    ArgumentError
+        If an option is not one of those allowed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from megalith.context.disk import Memory
+    >>> memory = Memory(tempfile.mkdtemp(), verbose=0)
+    >>> @memory.cache
+    ... def total(x):
+    ...     print('computing')
+    ...     return float(x.sum())
+    >>> total(np.arange(4)), total(np.arange(4))
+    computing
+    (6.0, 6.0)
+    >>> total.explain(np.arange(5)).hit
+    False
+    """
+
+    def __init__(
+        self,
+        location: Any = None,
+        backend: str = "local",
+        mmap_mode: str | None = None,
+        compress: Any = False,
+        verbose: int = 1,
+        backend_options: dict[str, Any] | None = None,
+        *,
+        bytes_limit: int | str | None = None,
+        age_limit: datetime.timedelta | None = None,
+        readonly: bool = False,
+        below: Any = None,
+        allow_pickle: bool = False,
+        mode: int = 0o600,
+    ) -> None:
+        super().__init__(None, backend, mmap_mode, compress, verbose, backend_options)
+        _check_mmap_mode(mmap_mode)
+        _check_backend(backend)
+        self.location = location
+        self._functions: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+        if location is None:
+            return
+        max_age = None if age_limit is None else age_limit.total_seconds()
+        limit = memstr_to_bytes(bytes_limit) if isinstance(bytes_limit, str) else bytes_limit
+        for name, value in (("bytes_limit", limit), ("age_limit", max_age)):
+            if value is not None and value < 0:
+                message = f"{name}: got {value}, expected 0 or more"
+                raise ArgumentError(message, name=name, got=value, expected=">= 0")
+        entries = Entries(_root(location), readonly=readonly, limit=limit, max_age=max_age, mode=mode)
+        if below is not None and not isinstance(below, joblib_memory.Memory):
+            below = Memory(below, readonly=True, verbose=0)
+        self.store_backend = Backend(
+            entries,
+            None if below is None else below.store_backend,
+            mmap_mode,
+            allow_pickle=allow_pickle,
+            verbose=verbose,
+        )
+        if not readonly:
+            _make_location(entries)
+
+    def cache(
+        self,
+        func: Callable[..., Any] | None = None,
+        ignore: Sequence[str] | None = None,
+        verbose: int | None = None,
+        mmap_mode: Any = False,
+        cache_validation_callback: Callable[[dict[str, Any]], Any] | None = None,
+        *,
+        version: Any = None,
+        depends: Sequence[Any] = (),
+        key: Callable[..., Any] | None = None,
+        allow_pickle: bool | None = None,
+    ) -> Any:
+        """Keep the results of a function on disk.
+
+        Parameters
+        ----------
+        func : callable, optional
+            The function, method, partial or coroutine function; without it a decorator is returned.
+        ignore : list of str, optional
+            Arguments that do not count.
+        verbose : int, optional
+            As in joblib; that of the memory if not given.
+        mmap_mode : {None, 'r', 'c', 'r+', 'w+'}, optional
+            How arrays of results are mapped; as the memory does if not given.
+        cache_validation_callback : callable, optional
+            Takes what is known of a result, a dict with 'duration', 'time' and 'input_args', and says whether it is
+            valid, such as `expires_after`.
+        version : object, optional
+            Stands for the code of the function: as long as it is the same, so is the function.
+        depends : sequence
+            What else counts: functions (by code), pathlib.Paths (files, by content), values.
+        key : callable, optional
+            Takes the arguments of a call and gives what stands for them.
+        allow_pickle : bool, optional
+            Whether results of other types are pickled; as the memory does if not given.
+
+        Returns
+        -------
+        function : MemorizedFunc
+            To be called as `func`; also `call`, `call_and_shelve`, `cached`, `forget`, `explain`, `entries`, `clear`.
+
+        Raises
+        ------
+        ArgumentError
+            If an option is not one of those allowed.
+        DTypeError
+            If the function cannot be identified.
+        """
+        options: dict[str, Any] = {"version": version, "depends": depends, "key": key, "allow_pickle": allow_pickle}
+        if cache_validation_callback is not None and not callable(cache_validation_callback):
+            got = cache_validation_callback
+            message = f"cache_validation_callback needs to be callable. Got {got}."
+            raise ArgumentError(message, name="cache_validation_callback", got=got, expected="a callable")
+        if func is None:
+            return functools.partial(
+                self.cache,
+                ignore=ignore,
+                verbose=verbose,
+                mmap_mode=mmap_mode,
+                cache_validation_callback=cache_validation_callback,
+                **options,
+            )
+        is_async = inspect.iscoroutinefunction(func)
+        if self.store_backend is None:
+            return (AsyncNotMemorizedFunc if is_async else NotMemorizedFunc)(func)
+        if isinstance(func, joblib_memory.MemorizedFunc):
+            func = func.func
+        cached = (AsyncMemorizedFunc if is_async else MemorizedFunc)(
+            func,
+            self.store_backend,
+            self.backend,
+            ignore,
+            self.mmap_mode if mmap_mode is False else mmap_mode,
+            self.compress,
+            self._verbose if verbose is None else verbose,
+            self.timestamp,
+            cache_validation_callback,
+            **options,
+        )
+        with contextlib.suppress(TypeError):
+            self._functions[func] = weakref.ref(cached)
+        return cached
+
+    def eval(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function in the context of the memory.
+
+        Parameters
+        ----------
+        func : callable
+            The function. If this memory caches it already, with the options that were given then.
+        *args, **kwargs
+            Its arguments.
+
+        Returns
+        -------
+        output : object
+            The result, from disk if it is there.
+        """
+        known = None
+        with contextlib.suppress(TypeError):
+            known = self._functions.get(func)
+        cached = None if known is None else known()
+        return (self.cache(func) if cached is None else cached)(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_functions": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._functions = weakref.WeakKeyDictionary()
+
+    def clear(self, warn: bool = True) -> None:
+        """Remove all results.
+
+        Parameters
+        ----------
+        warn : bool
+            Whether to log it.
+        """
+        if warn:
+            self.warn("Flushing completely the cache")
+        if self.store_backend is not None:
+            self.store_backend.clear()
+
+
+def _say_nothing(_: str) -> None:
+    """Do not tell of waiting."""
+
+
+def _root(location: Any) -> str:
+    """Return where results are, as joblib has it: below a directory that is a string, in one that is a Path."""
+    name = os.path.expanduser(os.fspath(location))  # noqa: PTH111
+    return os.path.abspath(os.path.join(name, "joblib") if isinstance(location, str) else name)  # noqa: PTH100, PTH118
+
+
+def _make_location(entries: Entries) -> None:
+    """Make the directory, and keep git out of it; who may not write gets the error when something is written."""
+    with contextlib.suppress(OSError):
+        entries.prepare(entries.root)
+        above, name = os.path.split(entries.root)
+        path = Path(above if name == "joblib" else entries.root, ".gitignore")
+        with path.open("x") as file:
+            file.write("# Created by joblib automatically.\n*\n")
+
+
+def _backend(location: Any, backend: str, mmap_mode: str | None, allow_pickle: bool | None = None) -> Backend:
+    """Return the store at a location."""
+    _check_mmap_mode(mmap_mode)
+    _check_backend(backend)
+    if not isinstance(location, Backend):
+        entries = Entries(os.path.abspath(os.path.expanduser(os.fspath(location))))  # noqa: PTH100, PTH111
+        location = Backend(entries)
+    allowed = location.allow_pickle if allow_pickle is None else allow_pickle
+    store: Backend = location.with_options(mmap_mode, allow_pickle=allowed)
+    return store
+
+
+def _check_backend(backend: str) -> None:
+    if backend != "local":
+        # Says so itself, if nobody knows it.
+        joblib_memory._store_backend_factory(backend, "")
+        message = f"backend: got {backend!r}, expected 'local'; results of megalith are files"
+        raise ArgumentError(message, name="backend", got=backend, expected="'local'")
+
+
+def _check_mmap_mode(mmap_mode: Any) -> None:
+    if mmap_mode not in (None, "r", "c", "r+", "w+"):
+        message = f"mmap_mode: got {mmap_mode!r}, expected None, 'r', 'c', 'r+' or 'w+'"
+        raise ArgumentError(message, name="mmap_mode", got=mmap_mode, expected="None, 'r', 'c', 'r+' or 'w+'")
+
+
+def _unpickled(value: Any) -> Any:
+    """Return the object in an entry that was pickled, its checksum already verified."""
+    import pickle
+
+    return pickle.loads(value.tobytes())
+
+
+def _about(path: str) -> dict[str, Any]:
+    """Return what is known of an entry, nothing of a damaged one."""
+    try:
+        about = open_record(path, "r", 0).about
+    except (ValueError, OSError):
+        return {}
+    return about if type(about) is dict else {}
+
+
+def _trust(value: Any, path: str) -> None:
+    """Have arrays that are mapped read-only hashed once: entries are never rewritten."""
+    if isinstance(value, np.ndarray):
+        if not value.flags.writeable and value.nbytes:
+            with contextlib.suppress(OSError):
+                trust(value, path)
+    elif isinstance(value, dict):
+        for part in value.values():
+            _trust(part, path)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            _trust(part, path)
+
+
+def _is_large(value: Any) -> bool:
+    """Whether some array in a result is mapped on later calls."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes >= MAP_FROM
+    if isinstance(value, dict):
+        return any(map(_is_large, value.values()))
+    return isinstance(value, tuple | list) and any(map(_is_large, value))
+
+
+def _show(value: Any) -> str:
+    """Return an argument in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{type(value).__name__}({value.shape}, {value.dtype})"
+    text = _repr.repr(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def _outside() -> int:
+    """Return the level of the first caller that is not a part of this package or of joblib."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("megalith", "joblib"):
+        frame, level = frame.f_back, level + 1
+    return level
