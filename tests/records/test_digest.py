@@ -8,6 +8,7 @@ import decimal
 import enum
 import fractions
 import functools
+import io
 import itertools
 import mmap
 import os
@@ -912,3 +913,41 @@ def test_a_shared_array_being_filled_is_hashed_each_time(tmp_path, monkeypatch, 
 
 def test_a_source_is_what_it_describes(npy):
     assert digest(as_source(npy)) == digest(as_source(npy)) == digest(as_source(BIG))
+
+
+def test_a_file_at_rest_that_megalith_opened_is_read_once(npy, hashed):
+    first = digest(as_source(npy))
+    assert digest(as_source(npy)) == first
+    assert len(hashed) == 1
+
+
+def test_a_file_that_is_written_through_a_mapping_is_hashed_each_time(npy, hashed):
+    first = digest(as_source(npy))
+    writing = np.load(npy, mmap_mode="r+")
+    time = npy.stat().st_mtime_ns
+    writing[7] = -1
+    os.utime(npy, ns=(time, time))
+    second = digest(as_source(npy))
+    writing[8] = -1
+    third = digest(as_source(npy))
+    assert len({first, second, third}) == 3
+    assert len(hashed) == 3
+
+
+def test_a_file_that_was_replaced_while_it_was_mapped_is_not_remembered(npy, hashed):
+    source = as_source(npy)
+    assert source.array[7] == 7
+    npy.rename(npy.with_suffix(".old"))
+    np.save(npy, BIG + 1)
+    os.utime(npy, (1, 1))
+    old = digest(source)
+    new = digest(as_source(npy))
+    assert old != new
+    assert old == digest(as_source(BIG))
+    assert new == digest(as_source(BIG + 1))
+
+
+def test_files_in_memory_and_buffers_count_by_content():
+    assert digest(io.BytesIO(b"a")) == digest(io.BytesIO(b"a")) != digest(io.BytesIO(b"b"))
+    assert digest(io.StringIO("a")) != digest(io.BytesIO(b"a"))
+    assert digest(memoryview(np.arange(3))) == digest(memoryview(np.arange(6)[::2] // 2)) != digest(np.arange(3))

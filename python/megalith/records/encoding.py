@@ -288,18 +288,16 @@ def _str(value: str, work: Work) -> bytes:
 
 
 @builtin(bytes)
-def _bytes(value: bytes, work: Work) -> bytes:
+def _bytes(value: bytes | bytearray, work: Work) -> bytes:
     data = bytes(value)
     if len(data) > LONG:
         return _count(0x62, len(data)) + content_of_bytes(data)
     return _count(0x62, len(data)) + data
 
 
-@builtin(bytearray, memoryview)
-def _bytearray(value: Any, work: Work) -> bytes:
-    if type(value) is memoryview and (value.format != "B" or value.ndim != 1):
-        raise Refused("memoryview", "a memoryview of more than plain bytes cannot be a key")
-    return (b"B" if isinstance(value, bytearray) else b"m") + _bytes(bytes(value), work)
+@builtin(bytearray)
+def _bytearray(value: bytearray, work: Work) -> bytes:
+    return b"B" + _bytes(value, work)
 
 
 @builtin(tuple)
