@@ -8,6 +8,7 @@ import decimal
 import enum
 import fractions
 import functools
+import gc
 import io
 import itertools
 import mmap
@@ -17,6 +18,7 @@ import re
 import struct
 import threading
 import uuid
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -398,6 +400,65 @@ def test_strings_of_pandas_count_whichever_way_they_are_stored(storage):
     assert digest(pd.Series(words, dtype=pd.StringDtype(storage))) == digest(
         pd.Series(words, dtype=pd.StringDtype("python"))
     )
+
+
+INNER = [("a", "i2"), ("b", ">f8", (2,)), ("c", [("d", "U3"), ("e", "M8[s]")])]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["?", "i1", ">u2", "f2", "f4", "g", "G", "c8", "S3", "U5", "V7", "M8[us]", "m8[D]", "O", "T", INNER],
+    ids=str,
+)
+def test_large_arrays_of_any_type_have_one_digest_in_any_layout(dtype):
+    numbers = np.random.default_rng(0).integers(0, 100, (40, 60))
+    numbers[0, 0], numbers[39, 59] = 0, 1
+    kind = np.dtypes.StringDType() if dtype == "T" else np.dtype(dtype)
+    if kind.names is not None:
+        array = np.zeros((40, 60), kind)
+        array["a"], array["b"], array["c"]["d"] = numbers, numbers[..., None] / 3, numbers.astype("U3")
+    elif kind.kind == "V":
+        array = numbers.astype("S7").view("V7")
+    else:
+        array = numbers.astype(kind)
+    spaced = np.zeros((80, 120), kind)[::2, ::-2]
+    spaced[...] = array
+    expected = digest(array)
+    assert digest(array.copy("F")) == digest(spaced) == digest(array.T.copy().T) == expected
+    other = array.copy()
+    other[39, 59] = array[0, 0]
+    assert digest(other) != expected
+
+
+class Unit(str, enum.Enum):  # noqa: UP042 - such ones are about
+    MV = "mV"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+def test_members_of_enums_that_are_numbers_or_words_count_by_name_and_value():
+    assert len({digest(value) for value in (Unit.MV, "mV", Level.LOW, 1)}) == 4
+    assert digest(Level.LOW) == digest(Level(1))
+
+
+def test_what_was_digested_is_not_kept():
+    held = np.zeros(10)
+
+    def function(x):
+        return held + x
+
+    class Local:
+        pass
+
+    value = Local()
+    value.function = function
+    alive = weakref.ref(function), weakref.ref(value)
+    digest([function, value])
+    del function, value
+    gc.collect()
+    assert [reference() for reference in alive] == [None, None]
 
 
 def test_padding_of_long_doubles_does_not_count():

@@ -1,8 +1,8 @@
 """How code is identified: what a function or class does, and what it reaches.
 
-A code object counts by its instructions (`bytecode`). From there the walk goes on to what these name: functions and classes of the
-user's own modules are read in the same way, plain data that cannot change counts by value, a package that is installed
-counts by its version. Globals that can change, and objects nobody can tell apart, are left out.
+A code object counts by its instructions (`bytecode`). From there the walk goes on to what these name: functions and
+classes of the user's own modules are read in the same way, plain data that cannot change counts by value, a package
+that is installed counts by its version. Globals that can change, and objects nobody can tell apart, are left out.
 
 `Code` keeps what a walk found together with every name it looked up. As long as all of them still are the same objects,
 the digest holds; that look takes about a microsecond.
@@ -20,7 +20,6 @@ import pathlib
 import re
 import sys
 import types
-import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -37,6 +36,9 @@ if TYPE_CHECKING:
 
 PYTHON: Final = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
 """What compiled the code: another minor version has other instructions."""
+
+MOST = 1024
+"""Functions and classes whose code is remembered."""
 
 _IGNORED = b"~"
 _ABSENT: Any = object()
@@ -454,15 +456,23 @@ _CLASS_MACHINERY = frozenset(
 )  # fmt: skip
 
 
-_codes: weakref.WeakKeyDictionary[Any, Code] = weakref.WeakKeyDictionary()
+# Found by the identity of code and globals, which these keep. Functions, and what they have closed over, are not kept.
+_codes: dict[tuple[int, int], Code] = {}
 
 
-def of(thing: Any) -> Code:
-    """Return what a function or class does; it is kept as long as the thing is there."""
-    try:
-        found = _codes.get(thing)
-        if found is None or found.root is not thing:
-            found = _codes[thing] = Code(thing)
-    except TypeError:
-        return Code(thing)
+def of(thing: types.FunctionType | type) -> Code:
+    """Return what a function or class does, without what the function's closure and defaults hold."""
+    key = (id(thing), 0) if isinstance(thing, type) else (id(thing.__code__), id(thing.__globals__))
+    found = _codes.get(key)
+    if found is None:
+        found = Code(thing if isinstance(thing, type) else _bare(thing))
+        if len(_codes) >= MOST:
+            _codes.pop(next(iter(_codes)), None)
+        _codes[key] = found
     return found
+
+
+def _bare(function: types.FunctionType) -> types.FunctionType:
+    code = function.__code__
+    cells = tuple(types.CellType() for _ in code.co_freevars)
+    return types.FunctionType(code, function.__globals__, code.co_name, None, cells)
