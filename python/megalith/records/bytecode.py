@@ -23,6 +23,13 @@ _FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x100 | 0x200
 _IS_FUNCTION_BODY = 0x01  # CO_OPTIMIZED: the body of a class has it not
 
 _SKIPPED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME"})
+# Python 3.13 makes one of two instructions if they stand on one line.
+_PAIRS = {
+    "LOAD_FAST_LOAD_FAST": ("LOAD_FAST", "LOAD_FAST"),
+    "STORE_FAST_LOAD_FAST": ("STORE_FAST", "LOAD_FAST"),
+    "STORE_FAST_STORE_FAST": ("STORE_FAST", "STORE_FAST"),
+    "LOAD_FAST_BORROW_LOAD_FAST_BORROW": ("LOAD_FAST_BORROW", "LOAD_FAST_BORROW"),
+}
 _SAYS_NOTHING = frozenset({"__doc__", "__firstlineno__", "__static_attributes__"})
 _CONSTANTS = frozenset(dis.hasconst)
 _NAMES = frozenset(dis.hasname) | frozenset(dis.haslocal) | frozenset(dis.hasfree)
@@ -65,7 +72,17 @@ def scan(code: types.CodeType) -> Scan:
 
 
 def _instructions(code: types.CodeType) -> list[dis.Instruction]:
-    return [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
+    steps = []
+    for step in dis.get_instructions(code):
+        pair = _PAIRS.get(step.opname)
+        if pair is not None:
+            steps += [
+                step._replace(opname=name, opcode=dis.opmap[name], argval=value)
+                for name, value in zip(pair, step.argval, strict=True)
+            ]
+        elif step.opname not in _SKIPPED:
+            steps.append(step)
+    return steps
 
 
 def _find_imports(code: types.CodeType, imports: dict[str, Reference], references: dict[Reference, None]) -> None:
