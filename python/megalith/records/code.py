@@ -20,6 +20,7 @@ import pathlib
 import re
 import sys
 import types
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -209,12 +210,15 @@ def _is_code(value: Any) -> bool:
 
 
 class _Walk:
+    """One look at all that code reaches: functions and classes are read in the order in which they are met."""
+
     def __init__(self, owner: Code, before: dict[int, tuple[Any, bytes]]) -> None:
         self.owner = owner
         self.before = before
         self.parts: dict[str, bytes] = {}
         self.labels: dict[int, str] = {}
-        self.queue: list[tuple[str, Any]] = []
+        self.n_of_label: dict[str, int] = {}
+        self.queue: deque[tuple[str, Any]] = deque()
         self.kept: list[Any] = []
         self.lookups: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.absences: dict[int, tuple[Any, set[str]]] = {}
@@ -229,7 +233,7 @@ class _Walk:
         if "code" not in self.parts and "code" not in self.labels.values():
             self.parts["code"] = token
         while self.queue:
-            label, thing = self.queue.pop(0)
+            label, thing = self.queue.popleft()
             self.parts[label] = self.a_class(thing) if isinstance(thing, type) else self.function(thing, label)
         whole = b"".join([text(label) + self.parts[label] for label in sorted(self.parts)])
         return _Found(
@@ -261,9 +265,8 @@ class _Walk:
         if isinstance(value, np.ufunc):
             return self.package("numpy") + text(value.__name__)
         if isinstance(value, _NATIVE):
-            module = getattr(value, "__module__", None) or getattr(
-                getattr(value, "__objclass__", None), "__module__", ""
-            )
+            owner = getattr(value, "__objclass__", None)
+            module = getattr(value, "__module__", None) or getattr(owner, "__module__", "")
             return self.package(module) + text(qualified(value))
         if isinstance(value, tuple):
             return b"(" + b"".join([self.token(item) for item in value])
@@ -296,13 +299,8 @@ class _Walk:
         return known[1]
 
     def unique(self, label: str) -> str:
-        taken = set(self.labels.values())
-        n = 2
-        name = label
-        while name in taken:
-            name = f"{label} #{n}"
-            n += 1
-        return name
+        n = self.n_of_label[label] = self.n_of_label.get(label, 0) + 1
+        return label if n == 1 else f"{label} #{n}"
 
     def package(self, module: str | None) -> bytes:
         """Return what stands for code that is installed: its package, whose version is a part."""
