@@ -24,7 +24,7 @@ use super::{BLOCK_BYTES, Blocks, buffer, gathered};
 const LINE: usize = 64;
 
 /// Bytes of the rows of a part along the fastest axis, about.
-const WIDTH: usize = 4 * LINE;
+const WIDTH: usize = 8 * LINE;
 
 /// A plane of so many bytes stays in the cache while its blocks are gathered one by one.
 const SMALL_PLANE: usize = 1 << 19;
