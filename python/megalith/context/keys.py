@@ -63,8 +63,8 @@ class FunctionKey:
 
     Notes
     -----
-    An object that can change but is met in a closure or a default counts as it was when it was met first. Modules of the
-    user's that the body imports are imported when the key is made.
+    An object that can change but is met in a closure or a default counts as it was when it was met first. Modules
+    of the user that the body imports are imported when the key is made.
 
     Examples
     --------
