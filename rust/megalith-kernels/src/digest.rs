@@ -81,7 +81,7 @@ pub fn digest(workers: &Workers<'_>, source: &SourceView<'_>) -> Result<[u8; 16]
                     keep(block, xxh3_128(gathered(&view, blocks.bytes(block), scratch)?));
                     Ok(())
                 }),
-                Part::Rows(rows) => rows.digests(&blocks, scratch, keep),
+                Part::Rows(band) => band.digests(&blocks, scratch, keep),
                 Part::Columns(columns) => columns.digests(workers, &blocks, scratch, keep),
             }
         })?;
@@ -185,7 +185,7 @@ mod tests {
         let of = |bytes: &[u8]| execute_here(|w| digest(w, &SourceView::from_slice(bytes, &[bytes.len()]))).unwrap();
         // XXH3-128 of nothing.
         assert_eq!(of(b"").map(u32::from)[..4], [0x99, 0xAA, 0x06, 0xD3]);
-        assert_ne!(of(&[0; BLOCK_BYTES]), of(&[0; BLOCK_BYTES + 1]));
+        assert_ne!(of(&vec![0; BLOCK_BYTES]), of(&vec![0; BLOCK_BYTES + 1]));
     }
 
     #[test]

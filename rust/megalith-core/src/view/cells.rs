@@ -76,7 +76,7 @@ pub(super) unsafe fn turn_cells<const SIZE: usize>(
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn turn<const SIZE: usize>(words: &mut [u64; WORD]) {
-    let side = if SIZE == 0 { 1 } else { WORD / SIZE };
+    let side = WORD.checked_div(SIZE).unwrap_or(1);
     let mut half = side / 2;
     while half > 0 {
         let bits = half * SIZE * 8;
