@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from megalith.context.arguments import Arguments
 from megalith.exceptions import DTypeError
 from megalith.records import code
-from megalith.records.encoding import ENCODERS, FORM, Refused, Work, content_of_bytes, encode_named, module_name, text
+from megalith.records.encoders import ENCODERS, FORM, Refused, Work, content_of_bytes, encode_named
+from megalith.records.encoding import module_name, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
