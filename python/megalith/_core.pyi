@@ -42,6 +42,7 @@ __all__ = [
     "shared_turn",
     "touch",
     "user_id",
+    "xxh3",
 ]
 
 _Array = npt.NDArray[Any]
@@ -190,6 +191,7 @@ def block_counts(
     processes: int | None = None,
     progress: _Tick = None,
 ) -> None: ...
+def xxh3(prefix: bytes, source: _Array, processes: int | None = None, progress: _Tick = None) -> int: ...
 def checksums(
     prefix: bytes, source: _Array, processes: int | None = None, progress: _Tick = None
 ) -> tuple[int, int]: ...

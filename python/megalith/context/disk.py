@@ -61,9 +61,6 @@ EXPLAINED = 1000
 
 _MISSING: Any = object()
 
-# Versions of functions whose parts this process knows to be written.
-_noted: set[str] = set()
-
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
 
@@ -626,19 +623,17 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
 
     def _note_parts(self, function: str) -> None:
         """Write what this version of the function is made of, once; for `explain` alone."""
-        path = Path(self.store_backend.location, self.func_id, f"{function}.json")
-        if function in _noted and path.exists():
-            return
-        _noted.add(function)
-        if not path.exists():
+        path = f"{self.store_backend.location}/{self.func_id}/{function}.json"
+        if not os.path.exists(path):  # noqa: PTH110
             with contextlib.suppress(OSError):
                 text = json.dumps(self.keys.parts()).encode()
-                draft = _core.Draft(os.fspath(path), len(text))
+                draft = _core.Draft(path, len(text))
                 try:
                     draft.write(0, text)
                     draft.publish(replace=True)
                 finally:
                     draft.discard()
+                os.chmod(path, self.store_backend.entries.mode)  # noqa: PTH101
 
     def _explain_entry(self, path: str) -> Explanation:
         try:

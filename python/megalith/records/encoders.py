@@ -1,4 +1,4 @@
-"""The table of encoders, with all types that megalith knows; imported at first use, since it takes some milliseconds."""
+"""The table of encoders, with all types that megalith knows; imported at first use, which takes some milliseconds."""
 
 # Imported for the types they teach the table.
 from megalith.records import encoding_arrays, encoding_frames, encoding_objects  # noqa: F401

@@ -52,6 +52,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(kernels::block_counts, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::find_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::checksums, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::xxh3, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest_bytes, module)?)?;
     let forked = wrap_pyfunction!(shm::after_fork_in_child, module)?;
