@@ -89,7 +89,7 @@ def _verify(entries: Entries, items: list[Item], *, remove: bool) -> int:
     n_damaged = 0
     for item in items:
         try:
-            open_record(item.path)
+            open_record(item.path, unnoted=True)
         except FileNotFoundError:
             continue
         except (ValueError, OSError) as error:
@@ -120,7 +120,7 @@ def _remove(entries: Entries, items: Iterable[Item]) -> None:
 
 def _about(item: Item) -> dict[str, Any]:
     try:
-        about = open_record(item.path, "r", 0).about
+        about = open_record(item.path, "r", 0, unnoted=True).about
     except (ValueError, OSError):
         return {}
     return about if type(about) is dict else {}

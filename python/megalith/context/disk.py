@@ -637,7 +637,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
 
     def _explain_entry(self, path: str) -> Explanation:
         try:
-            about = open_record(path, "r", 0).about or {}
+            about = open_record(path, "r", 0, unnoted=True).about or {}
         except (ValueError, OSError) as error:
             return Explanation(hit=False, reason=f"a result is there but damaged, so it is computed again: {error}")
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.get("time", 0)))
@@ -746,7 +746,7 @@ class _Making:
         """
         function, call, about = self._function, self._call, self._about
         duration = time.time() - self._start
-        about |= {"time": round(self._start, 3), "duration": round(duration, 6)}
+        about |= {"time": round(self._start, 6), "duration": round(duration, 6)}
         if function._verbose > 0:
             function._print_duration(duration)
         entries = function.store_backend.entries
@@ -1138,7 +1138,7 @@ def _unpickled(value: Any) -> Any:
 def _about(path: str) -> dict[str, Any]:
     """Return what is known of an entry, nothing of a damaged one."""
     try:
-        about = open_record(path, "r", 0).about
+        about = open_record(path, "r", 0, unnoted=True).about
     except (ValueError, OSError):
         return {}
     return about if type(about) is dict else {}

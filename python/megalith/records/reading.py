@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import sys
@@ -204,6 +205,7 @@ def open_record(
     verify_below: int = sys.maxsize,
     *,
     map_from: int = sys.maxsize,
+    unnoted: bool = False,
     processes: Processes = None,
 ) -> Record:
     """Read a value from a file, and what was said of it.
@@ -218,6 +220,8 @@ def open_record(
         Arrays of fewer bytes are compared with their checksums.
     map_from : int
         Without `mmap_mode`: arrays of so many bytes or more are mapped, read-only.
+    unnoted : bool
+        Whether the file's time of last access stays as it is, where the system allows that.
     processes : int or 'serial', optional
         Upper bound on threads; None means all cores given to this process.
 
@@ -232,7 +236,7 @@ def open_record(
         As `load`.
     """
     name = os.fspath(path)
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = _open(name, unnoted=unnoted)
     try:
         size = os.fstat(descriptor).st_size
         if size <= SMALL_BYTES and mmap_mode is None and map_from > size:
@@ -253,7 +257,14 @@ def open_record(
     finally:
         os.close(descriptor)
     # Another file has the name by now.
-    return open_record(path, mmap_mode, verify_below, map_from=map_from, processes=processes)
+    return open_record(path, mmap_mode, verify_below, map_from=map_from, unnoted=unnoted, processes=processes)
+
+
+def _open(name: str, *, unnoted: bool) -> int:
+    if unnoted:
+        with contextlib.suppress(PermissionError):  # Only the owner may.
+            return os.open(name, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOATIME", 0))
+    return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _by_size(map_from: int, small: Make, large: Make) -> Make:
