@@ -222,8 +222,9 @@ class Context:
 
         Notes
         -----
-        A hit costs about 0.1 microseconds with scalar arguments; arrays are digested in each call, and so is the `self`
-        of a method. The function counts by its code and what that reaches, as in `cache`.
+        A hit costs about 0.1 microseconds with scalar arguments, helpers of the function that were defined anew are
+        noticed; arrays are digested in each call, and so is the `self` of a method. Of threads that make the same call
+        one computes.
 
         Examples
         --------

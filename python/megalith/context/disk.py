@@ -65,9 +65,6 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 _MISSING: Any = object()
 
-# Versions of functions whose parts this process knows to be written.
-_noted: set[str] = set()
-
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
 
@@ -658,24 +655,21 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
 
     def _note_parts(self, function: str) -> None:
         """Write what this version of the function is made of, once; for `explain` alone."""
-        path = Path(self.store_backend.location, self.func_id, f"{function}.json")
-        if function in _noted and path.exists():
-            return
-        _noted.add(function)
-        if not path.exists():
+        path = f"{self.store_backend.location}/{self.func_id}/{function}.json"
+        if not os.path.exists(path):  # noqa: PTH110
             with contextlib.suppress(OSError):
                 text = json.dumps(self.keys.parts()).encode()
-                draft = _core.Draft(os.fspath(path), len(text))
+                draft = _core.Draft(path, len(text))
                 try:
                     draft.write(0, text)
                     draft.publish(replace=True)
                 finally:
                     draft.discard()
-                path.chmod(self.store_backend.entries.mode)
+                os.chmod(path, self.store_backend.entries.mode)  # noqa: PTH101
 
     def _explain_entry(self, path: str) -> Explanation:
         try:
-            about = open_record(path, "r", 0, is_use=False).about or {}
+            about = open_record(path, "r", 0, unnoted=True).about or {}
         except (ValueError, OSError) as error:
             return Explanation(hit=False, reason=f"a result is there but damaged, so it is computed again: {error}")
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.get("time", 0)))
@@ -786,7 +780,7 @@ class _Making:
         """
         function, call, about = self._function, self._call, self._about
         duration = time.time() - self._start
-        about |= {"time": round(self._start, 3), "duration": round(duration, 6)}
+        about |= {"time": round(self._start, 6), "duration": round(duration, 6)}
         if function._verbose > 0:
             function._print_duration(duration)
         entries = function.store_backend.entries
@@ -1190,7 +1184,7 @@ def _unpickled(value: Any) -> Any:
 def _about(path: str) -> dict[str, Any] | None:
     """Return what is known of an entry, None of one that is damaged or gone."""
     try:
-        about = open_record(path, "r", 0, is_use=False).about
+        about = open_record(path, "r", 0, unnoted=True).about
     except (ValueError, OSError):
         return None
     return about if type(about) is dict else {}

@@ -140,9 +140,9 @@ class Entries:
         map_from = MAP_FROM if mmap_mode is None else 0
         try:
             if mmap_mode is None:
-                found = open_record(path, None, map_from, map_from=map_from)
+                found = open_record(path, None, map_from, map_from=map_from, unnoted=True)
             else:
-                found = open_record(path, "r" if mmap_mode == "r" else "c", 0)
+                found = open_record(path, "r" if mmap_mode == "r" else "c", 0, unnoted=True)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not self.readonly:

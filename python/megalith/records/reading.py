@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 Make: TypeAlias = Callable[[int, "tuple[int, ...]", "np.dtype[Any]", "Order"], "AnyArray"]
 
-# Smaller files are read at once.
-SMALL_BYTES = 1 << 20
+# Smaller files are read at once, and their arrays copied.
+SMALL_BYTES = 1 << 16
+
+# Of smaller ones each array is read by one thread; of larger ones by all.
+MEDIUM_BYTES = 1 << 24
 
 
 def read(
@@ -104,7 +107,7 @@ def _read(view: memoryview, path: PathLike, make: Make | None, verify_below: int
         array = make(start + offset, shape, dtype, order)
         if array.nbytes < verify_below:
             items = array.T if order == "F" else array
-            _, xxh3 = _core.checksums(bytes(view[start : start + offset]), items, threads)
+            xxh3 = _core.xxh3(bytes(view[start : start + offset]), items, threads)
             if f"{xxh3:016x}" != found.checksums[i]:
                 message = f"{name}, member {member}: its checksum is wrong: the file is damaged"
                 raise FormatError(message, path=path, field=f"{member}: xxh3", got=f"{xxh3:016x}")
@@ -202,8 +205,8 @@ def open_record(
     verify_below: int = sys.maxsize,
     *,
     map_from: int = sys.maxsize,
+    unnoted: bool = False,
     processes: Processes = None,
-    is_use: bool = True,
 ) -> Record:
     """Read a value from a file, and what was said of it.
 
@@ -217,10 +220,10 @@ def open_record(
         Arrays of fewer bytes are compared with their checksums.
     map_from : int
         Without `mmap_mode`: arrays of so many bytes or more are mapped, read-only.
+    unnoted : bool
+        Whether the file's time of last access stays as it is, where the system allows that.
     processes : int or 'serial', optional
         Upper bound on threads; None means all cores given to this process.
-    is_use : bool
-        Whether the kernel may note a time of use. Only the owner of a file can keep it from that.
 
     Returns
     -------
@@ -233,12 +236,11 @@ def open_record(
         As `load`.
     """
     name = os.fspath(path)
-    descriptor = _open(name, is_use)
+    descriptor = _open(name, unnoted=unnoted)
     try:
         size = os.fstat(descriptor).st_size
         if size <= SMALL_BYTES and mmap_mode is None and map_from > size:
-            content: Any = os.read(descriptor, size)
-            view = memoryview(content)
+            view = memoryview(os.read(descriptor, size))
             return _read(view, name, _copies(view), verify_below, processes)
         if size == 0:
             return _read(memoryview(b""), name, None, verify_below, processes)
@@ -246,6 +248,8 @@ def open_record(
         maps = _memmaps(descriptor, Path(name), mmap_mode or "r")
         if mmap_mode is not None:
             return _read(memoryview(content), name, maps, verify_below, processes)
+        if size <= MEDIUM_BYTES and map_from > size:
+            return _read(memoryview(content), name, _preads(descriptor), verify_below, processes)
         opened = _core.File(name)
         if os.path.samestat(Path(name).stat(), os.fstat(descriptor)):
             make = _reads(opened, requested(processes))
@@ -253,15 +257,14 @@ def open_record(
     finally:
         os.close(descriptor)
     # Another file has the name by now.
-    return open_record(path, mmap_mode, verify_below, map_from=map_from, processes=processes, is_use=is_use)
+    return open_record(path, mmap_mode, verify_below, map_from=map_from, unnoted=unnoted, processes=processes)
 
 
-def _open(name: str, is_use: bool) -> int:
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    if not is_use and hasattr(os, "O_NOATIME"):
-        with contextlib.suppress(PermissionError):
-            return os.open(name, flags | os.O_NOATIME)
-    return os.open(name, flags)
+def _open(name: str, *, unnoted: bool) -> int:
+    if unnoted:
+        with contextlib.suppress(PermissionError):  # Only the owner may.
+            return os.open(name, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOATIME", 0))
+    return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _by_size(map_from: int, small: Make, large: Make) -> Make:
@@ -282,6 +285,21 @@ def _copies(buffer: memoryview) -> Make:
         return array
 
     return copy
+
+
+def _preads(descriptor: int) -> Make:
+    """Return a maker of arrays that are read by this thread."""
+
+    def read_all(offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> AnyArray:
+        array: AnyArray = np.ndarray(shape, dtype, order=order)
+        sink: Any = (array.T if order == "F" else array).reshape(-1).view(np.uint8) if array.nbytes else array
+        # A file that was cut after it was opened has too few bytes; its checksum, or the mapping, would tell first.
+        n_read = 0
+        while n_read < array.nbytes and (n := os.preadv(descriptor, [sink[n_read:]], offset + n_read)):
+            n_read += n
+        return array
+
+    return read_all
 
 
 def _memmaps(descriptor: int, path: Path, mode: Literal["r", "c"]) -> Make:

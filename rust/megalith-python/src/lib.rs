@@ -30,6 +30,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<files::Draft>()?;
     module.add_function(wrap_pyfunction!(files::add_to_total, module)?)?;
     module.add_function(wrap_pyfunction!(files::touch, module)?)?;
+    module.add_function(wrap_pyfunction!(files::plain_header, module)?)?;
     module.add_class::<shm::Segment>()?;
     module.add_class::<shm::Turned>()?;
     module.add_class::<memcache::Memoized>()?;
@@ -51,6 +52,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(kernels::block_counts, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::find_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::checksums, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::xxh3, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest_bytes, module)?)?;
     let forked = wrap_pyfunction!(shm::after_fork_in_child, module)?;
