@@ -16,6 +16,8 @@ import os
 import pathlib
 import re
 import struct
+import subprocess
+import sys
 import threading
 import uuid
 import weakref
@@ -993,6 +995,26 @@ def test_a_file_that_is_written_through_a_mapping_is_hashed_each_time(npy, hashe
     third = digest(as_source(npy))
     assert len({first, second, third}) == 3
     assert len(hashed) == 3
+
+
+def test_a_file_that_another_process_has_mapped_for_writing_is_hashed_each_time(npy, hashed):
+    """Its stores do not show in the times of the file: the page was dirty before."""
+    code = (
+        "import sys, numpy as np; a = np.load(sys.argv[1], mmap_mode='r+'); a[7] = -1\n"
+        "for line in sys.stdin: a[int(line)] = -2; print('stored', flush=True)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(npy)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        found = []
+        for i in (8, 9, 10):
+            writer.stdin.write(f"{i}\n")
+            writer.stdin.flush()
+            assert writer.stdout.readline() == "stored\n"
+            os.utime(npy, (1, 1))
+            found.append(digest(as_source(npy)))
+        writer.stdin.close()
+    assert len(set(found)) == len(hashed) == 3
 
 
 def test_a_file_that_was_replaced_while_it_was_mapped_is_not_remembered(npy, hashed):

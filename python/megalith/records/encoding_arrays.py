@@ -102,8 +102,10 @@ def _digest(array: AnyArray, work: Work) -> bytes:
     else:
         found = known_files.known(array)
         if found is None:
+            is_quiet = known_files.is_quiet(array)
             found = content_of(array, work.processes)
-            known_files.remember(array, found)
+            if is_quiet:
+                known_files.remember(array, found)
     work.keep(array, found)
     return found
 

@@ -6,8 +6,9 @@ opened itself and said so (`trust`), and for published shared memory; the file m
 identity. Everything else is hashed: a mapping that somebody else made may be written through, and its times do not
 tell.
 
-Files of the user's that megalith mapped (`published=False`) must have been at rest for 2 s, and no mapping of this
-process may write to them: what is written through a mapping need not show in the times of a file.
+Files of the user's that megalith mapped (`published=False`) must have been at rest for 2 s, and no process may have
+them open or mapped for writing, before they are read, after, and when the answer is given: what is written through a
+mapping need not show in the times of a file.
 
 An answer for another mapping than the one that was read is given only if the file was at rest by then: two files with
 the same inode and times cannot be more than a tick of the clock apart. Files of others may have been written through a
@@ -17,8 +18,10 @@ a mapping itself no such rule is needed, as it keeps its inode from being used a
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import signal
 import threading
 import time
 import weakref
@@ -70,6 +73,9 @@ _mappings: weakref.WeakKeyDictionary[Any, _Mapping] = weakref.WeakKeyDictionary(
 _entries: OrderedDict[tuple[Any, ...], _Entry] = OrderedDict()
 _lock = threading.Lock()
 
+# Which devices are in memory.
+_in_memory: dict[int, bool] = {}
+
 
 def _renew_lock() -> None:
     global _lock
@@ -91,7 +97,7 @@ def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
         The file.
     published : bool
         Whether it is one of megalith's own, which are never rewritten. Others must have been at rest for 2 s each
-        time, with no writable mapping of them in this process.
+        time, and nobody may have them open for writing.
 
     Raises
     ------
@@ -118,6 +124,15 @@ def known(array: AnyArray) -> bytes | None:
     if place.mapping.published:
         return entry.content if entry.at_rest or entry.mapping() is place.base else None
     return entry.content if entry.at_rest and _is_undisturbed(place.mapping) else None
+
+
+def is_quiet(array: AnyArray) -> bool:
+    """Whether an array shows a part of a file that nobody writes to; asked before it is read and kept.
+
+    Who writes through a mapping, and ends that before the array has been read, is not seen by `remember`.
+    """
+    place = _place(array)
+    return place is not None and (place.mapping.published or _is_undisturbed(place.mapping))
 
 
 def remember(array: AnyArray, content: bytes) -> bool:
@@ -192,21 +207,49 @@ def _mapping(base: Any) -> _Mapping | None:
 
 
 def _is_undisturbed(mapping: _Mapping) -> bool:
-    """Whether a mapping shows the file it should, and no other in this process writes to that file."""
+    """Whether a mapping shows the file it should, and nobody can be writing to that file."""
+    return _shows(mapping) and not _has_writers(mapping.path) and not _keeps_no_times(mapping.path, mapping.stamp[0])
+
+
+def _shows(mapping: _Mapping) -> bool:
+    """Whether a mapping is of the file that is at its path, and not of one that was there before."""
     inode = b" %d " % mapping.stamp[1]
     try:
         with open("/proc/self/maps", "rb") as maps:  # noqa: PTH123
             lines = [line for line in maps.read().split(b"\n") if inode in line]
     except OSError:
         return False
-    shows = False
-    for line in lines:
-        span, flags, _ = line.split(b" ", 2)
-        if flags[1:2] == b"w" and flags[3:4] == b"s":
-            return False
-        first, last = (int(part, 16) for part in span.split(b"-"))
-        shows = shows or first <= mapping.address < last
-    return shows
+    spans = [[int(part, 16) for part in line.split(b" ", 1)[0].split(b"-")] for line in lines]
+    return any(first <= mapping.address < last for first, last in spans)
+
+
+def _has_writers(path: str) -> bool:
+    """Whether any process has a file open, or mapped, for writing; True where that is not known.
+
+    A lease for reading is given only if nobody has. With none at the time of the digest, the pages are clean: whoever
+    comes later sets the time of the file with his first store, which a writer who has a page already does not.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        # Who opens the file for writing just now has us told, by a signal that is ignored unless asked for.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except (OSError, AttributeError):  # Another user's file, a file system or a system without leases.
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _keeps_no_times(path: str, device: int) -> bool:
+    """Whether a file system is one in memory: some versions of these do not set times when mappings are written."""
+    if device not in _in_memory:
+        _in_memory[device] = bool(_core.capacity(os.path.dirname(path))["memory_backed"])  # noqa: PTH120
+    return _in_memory[device]
 
 
 def _address(base: Any) -> int:
