@@ -1,6 +1,7 @@
 """``megalith cache``: what a shell shows and does."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -41,13 +42,13 @@ def test_du_sums_up_functions(cache, capsys):
     assert main(["cache", "du", str(cache[0])]) == 0
     out = capsys.readouterr().out
     assert "cube" in out
-    assert "25.4 KiB" in out
+    assert re.search(r"25\.\d KiB", out)  # how long it took is written in few digits or many
 
 
 def test_verify_finds_and_removes_what_is_damaged(cache, capsys):
     directory, cached = cache
     assert main(["cache", "verify", str(directory)]) == 0
-    assert "3 results, 25.4 KiB: 0 damaged" in capsys.readouterr().out
+    assert re.search(r"3 results, 25\.\d KiB: 0 damaged", capsys.readouterr().out)
     path = Path(cached.entries()[0].path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -1096,3 +1096,13 @@ def test_modules_of_the_user_are_told_from_others():
     for name in ("numpy", "numpy.linalg", "joblib", "json", "os.path", "sys", "megalith", "megalith.records.code"):
         assert not is_user_module(name), name
     assert sys.modules["numpy"].__file__
+
+
+def test_only_what_cannot_change_unseen_is_watched():
+    assert FunctionKey(plain).watched() is not None
+    assert FunctionKey(functools.partial(plain, y=5)).watched() is not None
+    assert FunctionKey(functools.partial(plain, y=[5])).watched() is None
+    assert FunctionKey(plain, key=lambda x, y=2: x).watched() is None
+    assert FunctionKey(plain, depends=[only]).watched() is None
+    assert FunctionKey(Model(2).run).watched() is None
+    assert FunctionKey(Model(2)).watched() is None

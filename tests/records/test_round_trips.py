@@ -199,6 +199,13 @@ def test_subclasses_of_arrays_count_as_arrays(tmp_path):
         assert same(back, np.asarray(array))
 
 
+def test_subclasses_of_arrays_are_refused_where_types_have_to_stay(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(4))
+    records.plan([np.arange(4), np.load(tmp_path / "a.npy", mmap_mode="r")], exact=True)
+    with pytest.raises(DTypeError, match=r"result\[1\]: a recarray, which would come back as a plain array"):
+        records.plan([1, np.rec.array([(1, 2.0)])], exact=True)
+
+
 def test_scalars_alone_are_records_too(tmp_path):
     for value in (None, 3, "text", np.float32(2), [], {}, ()):
         assert same(records.load(records.save(tmp_path / "a", value)), value)
