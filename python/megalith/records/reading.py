@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,7 @@ def open_record(
     *,
     map_from: int = sys.maxsize,
     processes: Processes = None,
+    flags: int = 0,
 ) -> Record:
     """Read a value from a file, and what was said of it.
 
@@ -217,6 +219,8 @@ def open_record(
         Without `mmap_mode`: arrays of so many bytes or more are mapped, read-only.
     processes : int or 'serial', optional
         Upper bound on threads; None means all cores given to this process.
+    flags : int
+        How the file is opened as well: `os.O_NOFOLLOW` for instance.
 
     Returns
     -------
@@ -229,9 +233,13 @@ def open_record(
         As `load`.
     """
     name = os.fspath(path)
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    # A pipe would be waited for.
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     try:
-        size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError(f"{name}: it is no file", path=path, field="type", got=stat.filemode(status.st_mode)[0])
+        size = status.st_size
         if size <= SMALL_BYTES and mmap_mode is None and map_from > size:
             content: Any = os.read(descriptor, size)
             view = memoryview(content)
@@ -249,7 +257,7 @@ def open_record(
     finally:
         os.close(descriptor)
     # Another file has the name by now.
-    return open_record(path, mmap_mode, verify_below, map_from=map_from, processes=processes)
+    return open_record(path, mmap_mode, verify_below, map_from=map_from, processes=processes, flags=flags)
 
 
 def _by_size(map_from: int, small: Make, large: Make) -> Make:
