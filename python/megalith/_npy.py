@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy_format
 
+from megalith import _core
 from megalith.exceptions import DTypeError, FormatError, TruncatedFileError
 
 if TYPE_CHECKING:
@@ -48,11 +49,6 @@ _DAMAGED = (
     Warning,
     tokenize.TokenError,
 )
-
-
-# How headers of plain types begin, and the letters of those types.
-_DESCR = b"{'descr': '"
-_KINDS = (b"b", b"i", b"u", b"f", b"c", b"S", b"U")
 
 
 class Header(NamedTuple):
@@ -204,9 +200,9 @@ def _parse(text: bytes, offset: int, path: PathLike, member: str) -> Parsed:
 
 def _dictionary(version: tuple[int, ...], text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Parse what a header says, by NumPy unless it is one that NumPy itself writes for a plain type."""
-    plain = _plain(text) if version == (1, 0) else None
+    plain = _core.plain_header(text)
     if plain is not None:
-        return plain
+        return plain[0], plain[2], np.dtype(plain[1])
     if version == (1, 0):
         shape, fortran, dtype = npy_format.read_array_header_1_0(io.BytesIO(text[8:]), HEADER_BYTES)
     elif version == (2, 0):
@@ -233,28 +229,6 @@ def raw(array: AnyArray) -> AnyArray:
         A view.
     """
     return array.view(np.ndarray).view(f"V{array.dtype.itemsize}") if array.dtype.itemsize else array
-
-
-def _plain(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]] | None:
-    """Parse ``{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }``, soon; None for others."""
-    start, colon, rest = text[10:].partition(b"', 'fortran_order': ")
-    order, comma, rest = rest.partition(b", 'shape': (")
-    lengths, bracket, rest = rest.partition(b"), }")
-    kind, n_bytes = start[len(_DESCR) + 1 : len(_DESCR) + 2], start[len(_DESCR) + 2 :]
-    is_plain = start.startswith(_DESCR) and start[len(_DESCR) : len(_DESCR) + 1] in (b"<", b">", b"|")
-    if not is_plain or kind not in _KINDS or not n_bytes.isdigit() or order not in (b"False", b"True"):
-        return None
-    if not (colon and comma and bracket) or rest.strip(b" ") != b"\n":
-        return None
-    parts = lengths.split(b", ") if lengths else []
-    if len(parts) == 1 and parts[0].endswith(b","):
-        parts = [parts[0][:-1]]
-    elif len(parts) == 1:
-        return None  # A number in brackets is not a tuple.
-    if not all(part.isdigit() and (part[:1] != b"0" or part == b"0") for part in parts):
-        return None
-    dtype = np.dtype(start[len(_DESCR) :].decode("ascii"))
-    return tuple(map(int, parts)), order == b"True", dtype
 
 
 def describe(dtype: np.dtype[Any], name: str = "sink") -> Any:

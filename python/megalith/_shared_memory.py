@@ -41,8 +41,10 @@ def _machine_directory() -> str:
 
 def prepare(directory: str) -> None:
     """Make the directory that settings name, if it is missing; one that a caller names must be there."""
+    if directory not in (os.environ.get("MEGALITH_SHARED_DIR"), _machine_directory()):
+        return
     path = Path(directory)
-    if not path.is_dir() and directory in (os.environ.get("MEGALITH_SHARED_DIR"), _machine_directory()):
+    if not path.is_dir():
         path.mkdir(0o700, parents=True, exist_ok=True)
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from megalith.context.keys import FunctionKey
 from megalith.exceptions import ArgumentError, DTypeError
 from megalith.records import code
+from megalith.records.origin import is_user_module
 from megalith.testing.faults import run_python
 
 
@@ -172,6 +173,17 @@ def test_a_key_of_ones_own_stands_for_the_arguments():
     assert key.call_key(([1],), {}) != key.call_key(([2],), {})
     with pytest.raises(DTypeError, match=re.escape("key(...)[1]")):
         FunctionKey(plain, key=lambda x: x).call_key(([1, object()],), {})
+
+
+def test_digests_of_arguments_say_which_one_is_another():
+    key = FunctionKey(starred, ignore=["scale"])
+    first = key.argument_digests((1, 2), {"a": 3})
+    second = key.argument_digests((1, 3), {"a": 3, "scale": 7})
+    assert list(first) == ["x", "*", "**"]
+    assert [name for name in first if first[name] != second[name]] == ["*"]
+    with pytest.raises(DTypeError, match=r"^args\[2\]\[0\]: |^args\[2\]\[0\] "):
+        key.argument_digests((1, 2, [object()]), {})
+    assert list(FunctionKey(plain, key=len).argument_digests(("abc",), {})) == ["key"]
 
 
 class Net:
@@ -1079,8 +1091,8 @@ def test_children_of_a_script_have_its_keys(tmp_path):
 
 
 def test_modules_of_the_user_are_told_from_others():
-    assert code.is_user_module("__main__")
-    assert code.is_user_module(__name__)
+    assert is_user_module("__main__")
+    assert is_user_module(__name__)
     for name in ("numpy", "numpy.linalg", "joblib", "json", "os.path", "sys", "megalith", "megalith.records.code"):
-        assert not code.is_user_module(name), name
+        assert not is_user_module(name), name
     assert sys.modules["numpy"].__file__

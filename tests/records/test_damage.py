@@ -303,7 +303,7 @@ def test_other_suffixes_and_pickles_are_refused(tmp_path):
 
 def test_a_file_that_is_replaced_while_it_is_opened_is_read_whole(tmp_path, monkeypatch):
     """The second open, by name, finds another file: reading starts again."""
-    old, new = [np.zeros(1 << 18)], [np.ones(1 << 19)]
+    old, new = [np.zeros(1 << 22)], [np.ones(1 << 23)]
     path = records.save(tmp_path / "a", old)
     later = records.save(tmp_path / "b", new)
     real = records.reading._core.File

@@ -8,6 +8,8 @@ import decimal
 import enum
 import fractions
 import functools
+import gc
+import io
 import itertools
 import mmap
 import os
@@ -16,6 +18,7 @@ import re
 import struct
 import threading
 import uuid
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -397,6 +400,65 @@ def test_strings_of_pandas_count_whichever_way_they_are_stored(storage):
     assert digest(pd.Series(words, dtype=pd.StringDtype(storage))) == digest(
         pd.Series(words, dtype=pd.StringDtype("python"))
     )
+
+
+INNER = [("a", "i2"), ("b", ">f8", (2,)), ("c", [("d", "U3"), ("e", "M8[s]")])]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["?", "i1", ">u2", "f2", "f4", "g", "G", "c8", "S3", "U5", "V7", "M8[us]", "m8[D]", "O", "T", INNER],
+    ids=str,
+)
+def test_large_arrays_of_any_type_have_one_digest_in_any_layout(dtype):
+    numbers = np.random.default_rng(0).integers(0, 100, (40, 60))
+    numbers[0, 0], numbers[39, 59] = 0, 1
+    kind = np.dtypes.StringDType() if dtype == "T" else np.dtype(dtype)
+    if kind.names is not None:
+        array = np.zeros((40, 60), kind)
+        array["a"], array["b"], array["c"]["d"] = numbers, numbers[..., None] / 3, numbers.astype("U3")
+    elif kind.kind == "V":
+        array = numbers.astype("S7").view("V7")
+    else:
+        array = numbers.astype(kind)
+    spaced = np.zeros((80, 120), kind)[::2, ::-2]
+    spaced[...] = array
+    expected = digest(array)
+    assert digest(array.copy("F")) == digest(spaced) == digest(array.T.copy().T) == expected
+    other = array.copy()
+    other[39, 59] = array[0, 0]
+    assert digest(other) != expected
+
+
+class Unit(str, enum.Enum):  # noqa: UP042 - such ones are about
+    MV = "mV"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+def test_members_of_enums_that_are_numbers_or_words_count_by_name_and_value():
+    assert len({digest(value) for value in (Unit.MV, "mV", Level.LOW, 1)}) == 4
+    assert digest(Level.LOW) == digest(Level(1))
+
+
+def test_what_was_digested_is_not_kept():
+    held = np.zeros(10)
+
+    def function(x):
+        return held + x
+
+    class Local:
+        pass
+
+    value = Local()
+    value.function = function
+    alive = weakref.ref(function), weakref.ref(value)
+    digest([function, value])
+    del function, value
+    gc.collect()
+    assert [reference() for reference in alive] == [None, None]
 
 
 def test_padding_of_long_doubles_does_not_count():
@@ -912,3 +974,41 @@ def test_a_shared_array_being_filled_is_hashed_each_time(tmp_path, monkeypatch, 
 
 def test_a_source_is_what_it_describes(npy):
     assert digest(as_source(npy)) == digest(as_source(npy)) == digest(as_source(BIG))
+
+
+def test_a_file_at_rest_that_megalith_opened_is_read_once(npy, hashed):
+    first = digest(as_source(npy))
+    assert digest(as_source(npy)) == first
+    assert len(hashed) == 1
+
+
+def test_a_file_that_is_written_through_a_mapping_is_hashed_each_time(npy, hashed):
+    first = digest(as_source(npy))
+    writing = np.load(npy, mmap_mode="r+")
+    time = npy.stat().st_mtime_ns
+    writing[7] = -1
+    os.utime(npy, ns=(time, time))
+    second = digest(as_source(npy))
+    writing[8] = -1
+    third = digest(as_source(npy))
+    assert len({first, second, third}) == 3
+    assert len(hashed) == 3
+
+
+def test_a_file_that_was_replaced_while_it_was_mapped_is_not_remembered(npy, hashed):
+    source = as_source(npy)
+    assert source.array[7] == 7
+    npy.rename(npy.with_suffix(".old"))
+    np.save(npy, BIG + 1)
+    os.utime(npy, (1, 1))
+    old = digest(source)
+    new = digest(as_source(npy))
+    assert old != new
+    assert old == digest(as_source(BIG))
+    assert new == digest(as_source(BIG + 1))
+
+
+def test_files_in_memory_and_buffers_count_by_content():
+    assert digest(io.BytesIO(b"a")) == digest(io.BytesIO(b"a")) != digest(io.BytesIO(b"b"))
+    assert digest(io.StringIO("a")) != digest(io.BytesIO(b"a"))
+    assert digest(memoryview(np.arange(3))) == digest(memoryview(np.arange(6)[::2] // 2)) != digest(np.arange(3))

@@ -42,6 +42,20 @@ def _parser() -> argparse.ArgumentParser:
     actions.choices["free"].add_argument("ids", nargs="+", metavar="ID")
     actions.choices["prune"].add_argument("--max-bytes", type=int, metavar="N", help="what may stay, in bytes")
     actions.choices["prune"].add_argument("--max-age", type=float, metavar="S", help="seconds an array may be old")
+
+    cache = commands.add_parser("cache", help="results that a Context or a Memory keeps: list, check, remove")
+    actions = cache.add_subparsers(dest="action", required=True)
+    for name, text in (
+        ("ls", "list the results, the one not used for the longest time first"),
+        ("du", "list what the results of each function take"),
+        ("verify", "read all results and compare their checksums"),
+        ("prune", "remove what was not used for too long, then the longest unused until the rest is small enough"),
+        ("clear", "remove all results"),
+    ):
+        actions.add_parser(name, help=text).add_argument("directory", type=Path, metavar="DIR")
+    actions.choices["verify"].add_argument("--remove", action="store_true", help="remove what is damaged")
+    actions.choices["prune"].add_argument("--max-bytes", type=int, metavar="N", help="what may stay, in bytes")
+    actions.choices["prune"].add_argument("--max-age", type=float, metavar="S", help="seconds since the last use")
     return parser
 
 
@@ -69,6 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from megalith.cli.shared import run
 
             return run(options)
+        if options.command == "cache":
+            from megalith.cli import cache
+
+            return cache.run(options)
         from megalith.cli.demo import demo
 
         return demo(options.input, options.json, options.report, options.processes, options.repeat)

@@ -202,7 +202,7 @@ class Context:
         f : callable, optional
             The function; without it a decorator is returned.
         max_bytes : int, optional
-            Bytes of the results kept; the least recently used leave first. By default a quarter of a GiB.
+            Bytes of the results kept; the least recently used leave first. By default 512 MiB.
 
         Returns
         -------
@@ -216,8 +216,8 @@ class Context:
 
         Notes
         -----
-        A hit costs about 0.1 microseconds with scalar arguments; arrays are digested in each call. Code counts when
-        results are loaded, not at each call: after a helper was defined anew in a running session, call ``clear()``.
+        A hit costs about 0.1 microseconds with scalar arguments, helpers of the function that were defined anew are
+        noticed; arrays are digested in each call. Of threads that make the same call one computes.
 
         Examples
         --------

@@ -71,9 +71,6 @@ _REFUSED: Any = object()
 # Whether this task is computing something that others may wait for.
 _is_making: contextvars.ContextVar[bool] = contextvars.ContextVar("_is_making", default=False)
 
-# Versions of functions whose parts this process knows to be written.
-_noted: set[str] = set()
-
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
 
@@ -660,14 +657,11 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
 
     def _note_parts(self, function: str) -> None:
         """Write what this version of the function is made of, once; for `explain` alone."""
-        path = Path(self.store_backend.location, self.func_id, f"{function}.json")
-        if function in _noted and path.exists():
-            return
-        _noted.add(function)
-        if not path.exists():
+        path = f"{self.store_backend.location}/{self.func_id}/{function}.json"
+        if not os.path.exists(path):  # noqa: PTH110
             with contextlib.suppress(OSError):
                 text = json.dumps(self.keys.parts()).encode()
-                draft = _core.Draft(os.fspath(path), len(text))
+                draft = _core.Draft(path, len(text))
                 try:
                     with open(draft.duplicate(), "rb") as file:  # noqa: PTH123
                         os.fchmod(file.fileno(), self.store_backend.entries.mode)
@@ -675,6 +669,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
                     draft.publish(replace=True)
                 finally:
                     draft.discard()
+                os.chmod(path, self.store_backend.entries.mode)  # noqa: PTH101
 
     def _explain_entry(self, path: str) -> Explanation:
         try:
@@ -787,7 +782,7 @@ class _Making:
         """
         function, call, about = self._function, self._call, self._about
         duration = time.time() - self._start
-        about |= {"time": round(self._start, 3), "duration": round(duration, 6)}
+        about |= {"time": round(self._start, 6), "duration": round(duration, 6)}
         if function._verbose > 0:
             function._print_duration(duration)
         entries = function.store_backend.entries
@@ -1148,7 +1143,7 @@ def _make_location(entries: Entries) -> None:
         entries.prepare(entries.root)
         above, name = os.path.split(entries.root)
         path = Path(above if name == "joblib" else entries.root, ".gitignore")
-        with open(path, "x", opener=lambda name, flags: os.open(name, flags, entries.mode)) as file:  # noqa: PTH123
+        with open(path, "x", opener=lambda name, flags: os.open(name, flags, entries.mode)) as file:
             file.write("# Created by joblib automatically.\n*\n")
 
 

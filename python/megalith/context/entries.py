@@ -147,9 +147,9 @@ class Entries:
         """
         try:
             if mmap_mode is None:
-                found = _open(path, None, MAP_FROM, map_from=MAP_FROM, is_use=not self.readonly)
+                found = _open(path, None, MAP_FROM, map_from=MAP_FROM)
             else:
-                found = _open(path, "r" if mmap_mode == "r" else "c", 0, is_use=not self.readonly)
+                found = _open(path, "r" if mmap_mode == "r" else "c", 0)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not self.readonly:
@@ -325,17 +325,12 @@ def look(path: str) -> Record:
     FormatError, OSError
         If it is damaged, or cannot be read.
     """
-    return _open(path, "r", 0, is_use=False)
+    return _open(path, "r", 0)
 
 
-def _open(path: str, mmap_mode: Any, verify_below: int, *, is_use: bool, map_from: int = sys.maxsize) -> Record:
-    """Read a file that is no link."""
-    if not is_use:
-        # The system lets the owner alone ask for this.
-        with contextlib.suppress(PermissionError):
-            flags = os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
-            return open_record(path, mmap_mode, verify_below, map_from=map_from, flags=flags)
-    return open_record(path, mmap_mode, verify_below, map_from=map_from, flags=os.O_NOFOLLOW)
+def _open(path: str, mmap_mode: Any, verify_below: int, *, map_from: int = sys.maxsize) -> Record:
+    """Read a file that is no link; its time of last use stays."""
+    return open_record(path, mmap_mode, verify_below, map_from=map_from, unnoted=True, flags=os.O_NOFOLLOW)
 
 
 def function_of(root: str, path: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
-import keyword
 import os
 import pathlib
 import re
@@ -12,9 +10,11 @@ import time
 import types
 from typing import TYPE_CHECKING, Any
 
-from megalith.exceptions import ArgumentError, DTypeError
+from megalith.context.arguments import Arguments
+from megalith.exceptions import DTypeError
 from megalith.records import code
-from megalith.records.encoding import ENCODERS, FORM, Refused, Work, content_of_bytes, encode_named, module_name, text
+from megalith.records.encoders import ENCODERS, FORM, Refused, Work, content_of_bytes, encode_named
+from megalith.records.encoding import module_name, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,8 +64,8 @@ class FunctionKey:
 
     Notes
     -----
-    An object that can change but is met in the closure, the defaults or a class counts as it was when it was met first.
-    Modules of the user's that the body imports are imported when the key is made.
+    An object that can change but is met in a closure or a default counts as it was when it was met first. Modules
+    of the user that the body imports are imported when the key is made.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class FunctionKey:
         except Refused as refused:
             raise refused.error("", f" of {self.name}") from refused.__cause__
         self._key = key
-        self._arguments = _Arguments(inner, self.name, ignore or ())
+        self._arguments = Arguments(inner, self.name, ignore or ())
         self._last: tuple[bytes, bytes] = (b"", b"")
 
     def __reduce__(self) -> Any:
@@ -293,6 +293,50 @@ class FunctionKey:
             raise self._located(Refused(type(values[i]).__name__, why), names[i], whole, keywords) from None
         return content_of_bytes(b"".join(out)).hex()
 
+    def argument_digests(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, str]:
+        """Return the digest of each argument that counts.
+
+        Parameters
+        ----------
+        args : tuple
+            Arguments by position.
+        kwargs : dict
+            Arguments by keyword.
+
+        Returns
+        -------
+        digests : dict of str
+            By the names that `bind` gives; one named ``'key'`` where the function has a key of its own.
+
+        Raises
+        ------
+        TypeError
+            If the function cannot be called so.
+        DTypeError
+            If an argument cannot be identified.
+        """
+        if self._key is not None:
+            chosen = self._key(*args, **kwargs)
+            data = encode_named(chosen, "key(...)", note=f" (the key of {self.name})")
+            return {"key": content_of_bytes(data).hex()}
+        whole, keywords = self._whole(args, kwargs)
+        names, values = self._arguments.bind(whole, keywords)
+        digests = {}
+        for name, value in zip(names, values, strict=True):
+            try:
+                data = ENCODERS[type(value)](value, Work())
+            except Refused as refused:
+                if not self._is_default(name, value, whole, keywords):
+                    raise self._located(refused, name, whole, keywords) from refused.__cause__
+                data = b""
+            digests[name] = content_of_bytes(data).hex()
+        return digests
+
+    def _is_default(self, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether an argument was not given."""
+        is_given = name in kwargs or self._position(name) < len(args)
+        return not is_given and self._arguments.default(name) is value
+
     def _refused(
         self,
         refused: Refused,
@@ -303,8 +347,7 @@ class FunctionKey:
         kwargs: Mapping[str, Any],
     ) -> str:
         """Take a default that has no digest by its name: the code stands for it. Raise the error for anything else."""
-        default = self._arguments.default(names[i])
-        if default is not values[i] or names[i] in kwargs or self._position(names[i]) < len(args):
+        if not self._is_default(names[i], values[i], args, kwargs):
             raise self._located(refused, names[i], args, kwargs) from refused.__cause__
         again = list(values)
         again[i] = NotImplemented
@@ -424,111 +467,6 @@ class _File:
         stamp = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         if stamp != self._stamp:
             self._content = content_of_bytes(pathlib.Path(self.path).read_bytes())
-            is_at_rest = time.time_ns() - max(stamp[3], stamp[4]) > REST_NS
+            is_at_rest = time.time_ns() - stat.st_mtime_ns > REST_NS
             self._stamp = stamp if is_at_rest else None
         return self._content
-
-
-class _Arguments:
-    """How arguments become names: a function of the same signature, which Python itself calls."""
-
-    def __init__(self, function: Any, name: str, ignore: Sequence[str]) -> None:
-        if isinstance(ignore, str):
-            message = f"ignore: got {ignore!r}, expected a list of names of arguments"
-            raise ArgumentError(message, name="ignore", got=ignore, expected="list of str")
-        self._function = function if isinstance(function, types.FunctionType) else None
-        try:
-            signature: inspect.Signature | None = inspect.signature(function)
-        except (TypeError, ValueError):
-            signature = None
-        if isinstance(function, type) and signature is not None:
-            self._function = None
-        is_wrapper = hasattr(function, "__wrapped__")
-        parameters = list(signature.parameters.values()) if signature is not None else _ANY
-        if any(keyword.iskeyword(parameter.name) or not parameter.name.isidentifier() for parameter in parameters):
-            parameters = _ANY
-        self._parameters = {_shown_name(parameter): parameter for parameter in parameters}
-        self._is_open = parameters is _ANY or is_wrapper
-        self._follows = self._function is not None and not is_wrapper and parameters is not _ANY
-        names = list(self._parameters)
-        self._keywords_ignored: tuple[str, ...] = ()
-        unknown = [one for one in ignore if one not in names]
-        if unknown and "**" in names:
-            self._keywords_ignored = tuple(unknown)
-        elif unknown:
-            message = f"ignore: {name} has no argument {unknown[0]!r}; there are {', '.join(names) or 'none'}"
-            raise ArgumentError(message, name="ignore", got=unknown[0], expected=", ".join(names))
-        kept = [one for one in names if one not in set(ignore)]
-        self.names = tuple(kept)
-        self.labels = tuple(text(one) for one in kept)
-        self.positions = {
-            one: i
-            for i, (one, parameter) in enumerate(self._parameters.items())
-            if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        }
-        self._call = _twin(parameters, kept, name)
-
-    def default(self, name: str) -> Any:
-        parameter = self._parameters.get(name)
-        return inspect.Parameter.empty if parameter is None else parameter.default
-
-    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-        """Return names and values."""
-        call = self._call
-        function = self._function
-        if self._follows and function is not None:
-            if call.__defaults__ is not function.__defaults__:
-                call.__defaults__ = function.__defaults__
-            if call.__kwdefaults__ is not function.__kwdefaults__:
-                call.__kwdefaults__ = function.__kwdefaults__
-        if self._keywords_ignored:
-            kwargs = {name: value for name, value in kwargs.items() if name not in self._keywords_ignored}
-        try:
-            return self.names, call(*args, **kwargs)
-        except TypeError:
-            # What a decorator makes of its arguments is its own matter.
-            if not self._is_open:
-                raise
-        return ("*", "**"), (args, dict(kwargs))
-
-
-_ANY = [
-    inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
-    inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
-]
-
-
-_STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-
-
-def _shown_name(parameter: inspect.Parameter) -> str:
-    return _STARS.get(parameter.kind, parameter.name)
-
-
-def _twin(parameters: Sequence[inspect.Parameter], kept: Sequence[str], name: str) -> types.FunctionType:
-    """Make a function of the same signature that gives the values of its arguments."""
-    words: list[str] = []
-    seen_star = False
-    for i, parameter in enumerate(parameters):
-        if parameter.kind is parameter.KEYWORD_ONLY and not seen_star:
-            words.append("*")
-            seen_star = True
-        seen_star = seen_star or parameter.kind is parameter.VAR_POSITIONAL
-        stars = _STARS.get(parameter.kind, "")
-        words.append(stars + parameter.name + ("" if parameter.default is parameter.empty else "=None"))
-        is_last_of_position = parameter.kind is parameter.POSITIONAL_ONLY and not (
-            i + 1 < len(parameters) and parameters[i + 1].kind is parameter.POSITIONAL_ONLY
-        )
-        if is_last_of_position:
-            words.append("/")
-    values = [parameter.name for parameter in parameters if _shown_name(parameter) in kept]
-    space: dict[str, Any] = {}
-    listed = "".join(f"{value}, " for value in values)
-    exec(f"def twin({', '.join(words)}): return ({listed})", space)  # the names are identifiers
-    twin: types.FunctionType = space["twin"]
-    given = [parameter for parameter in parameters if parameter.default is not parameter.empty]
-    twin.__defaults__ = tuple(p.default for p in given if p.kind is not p.KEYWORD_ONLY) or None
-    twin.__kwdefaults__ = {p.name: p.default for p in given if p.kind is p.KEYWORD_ONLY} or None
-    twin.__name__ = name.rpartition(".")[2]
-    twin.__qualname__ = name.partition(".")[2] if name.startswith("__main__.") else twin.__name__
-    return twin

@@ -1,9 +1,8 @@
 """How code is identified: what a function or class does, and what it reaches.
 
-A code object counts by its instructions with constants and names in their places, so that comments, docstrings, moved
-lines and file names do not. From there the walk goes on to what the instructions name: functions and classes of the
-user's own modules are read in the same way, plain data that cannot change counts by value, a package that is installed
-counts by its version. Globals that can change, and objects nobody can tell apart, are left out.
+A code object counts by its instructions (`bytecode`). From there the walk goes on to what these name: functions and
+classes of the user's own modules are read in the same way, plain data that cannot change counts by value, a package
+that is installed counts by its version. Globals that can change, and objects nobody can tell apart, are left out.
 
 `Code` keeps what a walk found together with every name it looked up. As long as all of them still are the same objects,
 the digest holds; that look takes about a microsecond.
@@ -11,308 +10,39 @@ the digest holds; that look takes about a microsecond.
 
 from __future__ import annotations
 
-import dis
 import enum
 import functools
 import importlib
 import importlib.util
 import inspect
 import operator
-import os
 import pathlib
 import re
 import sys
 import types
-import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from megalith._optional import is_instance
-from megalith.records.encoding import ENCODERS, Refused, Work, content_of_bytes, module_name, other, qualified, text
+from megalith.records import bytecode
+from megalith.records.encoding import ENCODERS, Refused, Work, content_of_bytes, module_name, qualified, text
+from megalith.records.origin import home, is_user_class, is_user_module, package_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+
+    from megalith.records.bytecode import Reference
 
 PYTHON: Final = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
 """What compiled the code: another minor version has other instructions."""
 
-# Flags that change what a call does: *args, **kwargs, generator, coroutine, iterable coroutine, asynchronous generator.
-_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x100 | 0x200
-_IS_FUNCTION_BODY = 0x01  # CO_OPTIMIZED: the body of a class has it not
-
-_SKIPPED = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME"})
-_SAYS_NOTHING = frozenset({"__doc__", "__firstlineno__", "__static_attributes__"})
-_CONSTANTS = frozenset(dis.hasconst)
-_NAMES = frozenset(dis.hasname) | frozenset(dis.haslocal) | frozenset(dis.hasfree)
-_JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
-_GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
-_LOCALS = frozenset(
-    {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
-)
-_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+MOST = 1024
+"""Functions and classes whose code is remembered."""
 
 _IGNORED = b"~"
 _ABSENT: Any = object()
-
-
-# Whose code it is.
-
-
-def _directories(*paths: str | None) -> tuple[str, ...]:
-    found = {form for path in paths if path for form in (os.path.abspath(path), os.path.realpath(path))}  # noqa: PTH100
-    return tuple(sorted(path.rstrip(os.sep) + os.sep for path in found))
-
-
-@functools.cache
-def _places_of_others() -> tuple[str, ...]:
-    """Return where Python, what is installed, and megalith are."""
-    import site
-    import sysconfig
-
-    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return _directories(*paths, site.getusersitepackages(), str(pathlib.Path(__file__).parents[1]))
-
-
-_SITE = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-
-
-def _is_user_file(path: str) -> bool:
-    path = os.path.abspath(path)  # noqa: PTH100
-    return not (path.startswith(_places_of_others()) or any(name in path for name in _SITE))
-
-
-_is_user: dict[str, bool] = {"__main__": True, "builtins": False}
-
-
-def is_user_module(name: str | None) -> bool:
-    """Whether a module is the user's own: neither installed, nor of Python, nor of megalith."""
-    if name is None:
-        return True
-    known = _is_user.get(name)
-    if known is None:
-        known = _is_user_module(name)
-        if name in sys.modules:
-            _is_user[name] = known
-    return known
-
-
-def _is_user_module(name: str) -> bool:
-    module = sys.modules.get(name)
-    path: Any
-    if module is not None:
-        path = getattr(module, "__file__", None)
-        if path is None:
-            path = next(iter(getattr(module, "__path__", ())), None)
-        is_made_by_hand = path is None and getattr(module, "__spec__", None) is None
-    else:
-        try:
-            spec = importlib.util.find_spec(name.partition(".")[0])
-        except (ImportError, AttributeError, ValueError):
-            spec = None
-        path = None if spec is None else spec.origin if spec.has_location else None
-        if spec is not None and path is None:
-            path = next(iter(spec.submodule_search_locations or ()), None)
-        is_made_by_hand = spec is None
-    if isinstance(path, str):
-        return _is_user_file(path)
-    return is_made_by_hand and name.partition(".")[0] not in sys.stdlib_module_names
-
-
-@functools.cache
-def package_version(module: str) -> str:
-    """Return the version of the package a module belongs to, as its installation says; '' for the standard library."""
-    top = module.partition(".")[0]
-    if not top or top in sys.stdlib_module_names:
-        return ""
-    if top == "megalith":
-        from megalith import _core
-
-        return _core.__version__
-    from importlib import metadata
-
-    try:
-        return metadata.version(top)
-    except metadata.PackageNotFoundError:
-        names = _distributions().get(top)
-    if names:
-        return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names)))
-    version = getattr(sys.modules.get(top), "__version__", "")
-    return version if isinstance(version, str) else ""
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    from importlib import metadata
-
-    return metadata.packages_distributions()
-
-
-def is_user_class(cls: type) -> bool:
-    """Whether the code of a class is the user's own."""
-    return bool(cls.__flags__ & 1 << 9) and is_user_module(cls.__module__)  # made at run time
-
-
-def _home(function: types.FunctionType) -> str | None:
-    """Return the module whose code a function is; `__module__` may be a decorated one's."""
-    name = function.__globals__.get("__name__")
-    return name if isinstance(name, str) else None
-
-
-# Code objects.
-
-
-class _Reference(NamedTuple):
-    """A name that code looks up, or a module that it imports, and the attributes it takes from there."""
-
-    name: str
-    attributes: tuple[str, ...]
-    level: int | None = None  # of an import
-
-
-class _Scan(NamedTuple):
-    content: bytes
-    references: tuple[_Reference, ...]
-
-
-_scans: weakref.WeakKeyDictionary[types.CodeType, _Scan] = weakref.WeakKeyDictionary()
-
-
-def _scan(code: types.CodeType) -> _Scan:
-    found = _scans.get(code)
-    if found is None:
-        imports: dict[str, _Reference] = {}
-        references: dict[_Reference, None] = {}
-        _find_imports(code, imports, references)
-        content = _canonical(code, imports, references)
-        found = _scans[code] = _Scan(content, tuple(references))
-    return found
-
-
-def _instructions(code: types.CodeType) -> list[dis.Instruction]:
-    return [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
-
-
-def _find_imports(code: types.CodeType, imports: dict[str, _Reference], references: dict[_Reference, None]) -> None:
-    """Collect which names of functions and inner functions stand for modules, or for what is imported from them."""
-    steps = _instructions(code)
-    module: _Reference | None = None
-    is_from = False
-    taken: str | None = None
-    for i, step in enumerate(steps):
-        if step.opname == "IMPORT_NAME":
-            level, names = (_constant_before(steps, i, n) for n in (2, 1))
-            module = _Reference(step.argval, (), level if isinstance(level, int) else 0)
-            is_from = names is not None
-            taken = None
-            references[module] = None
-        elif step.opname == "IMPORT_FROM":
-            taken = step.argval
-        elif module is not None and step.opname.startswith("STORE_") and isinstance(step.argval, str):
-            if is_from and taken is not None:
-                bound = module._replace(attributes=(taken,))
-            elif taken is None and not is_from:
-                bound = module._replace(name=module.name.partition(".")[0])
-            else:
-                bound = module
-            imports[step.argval] = bound
-            references[bound] = None
-            if not is_from:
-                module = None
-        elif step.opname not in ("POP_TOP", "SWAP", "ROT_TWO", "COPY") or (step.opname == "POP_TOP" and is_from):
-            module = None
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            _find_imports(constant, imports, references)
-
-
-def _constant_before(steps: list[dis.Instruction], i: int, n: int) -> Any:
-    return steps[i - n].argval if i >= n else None
-
-
-def _canonical(code: types.CodeType, imports: Mapping[str, _Reference], references: dict[_Reference, None]) -> bytes:
-    """Return the bytes of a code object, and collect what it looks up."""
-    steps = _instructions(code)
-    if not code.co_flags & _IS_FUNCTION_BODY:
-        steps = _without_words(steps)
-    offsets = [step.offset for step in steps]
-    index = functools.partial(_index_at, offsets)
-    n_arguments = code.co_argcount + code.co_kwonlyargcount
-    n_arguments += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
-    kinds = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & _FLAGS)
-    parts = [_plain(kinds), _plain(code.co_varnames[:n_arguments]), _plain(len(steps))]
-    for i, step in enumerate(steps):
-        parts.append(text(step.opname))
-        if step.opcode in _CONSTANTS:
-            parts.append(_constant(step.argval, imports, references))
-        elif step.opcode in _NAMES:
-            parts.append(_plain(step.argval))
-            _note(steps, i, imports, references)
-        elif step.opcode in _JUMPS:
-            parts.append(_plain(index(step.argval)))
-        else:
-            parts.append(_plain(step.arg))
-    for entry in getattr(dis.Bytecode(code), "exception_entries", ()):
-        span = (index(entry.start), index(entry.end), index(entry.target), entry.depth, bool(entry.lasti))
-        parts.append(_plain(span))
-    return other("code", content_of_bytes(b"".join(parts)))
-
-
-def _index_at(offsets: list[int], offset: int) -> int:
-    """Return the number of the first instruction at or after an offset: it does not move with long arguments."""
-    low, high = 0, len(offsets)
-    while low < high:
-        middle = (low + high) // 2
-        if offsets[middle] < offset:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def _without_words(steps: list[dis.Instruction]) -> list[dis.Instruction]:
-    """Leave out the docstring of a class, and where it stands."""
-    kept: list[dis.Instruction] = []
-    for step in steps:
-        if step.opname == "STORE_NAME" and step.argval in _SAYS_NOTHING and kept and kept[-1].opname.startswith("LOAD"):
-            kept.pop()
-        else:
-            kept.append(step)
-    return kept
-
-
-def _constant(value: Any, imports: Mapping[str, _Reference], references: dict[_Reference, None]) -> bytes:
-    if isinstance(value, types.CodeType):
-        return _canonical(value, imports, references)
-    return _plain(value)
-
-
-def _plain(value: Any) -> bytes:
-    return ENCODERS[type(value)](value, Work())
-
-
-def _note(
-    steps: list[dis.Instruction], i: int, imports: Mapping[str, _Reference], references: dict[_Reference, None]
-) -> None:
-    """Collect what an instruction looks up: a name, and the attributes that are taken right after."""
-    step = steps[i]
-    name = step.argval
-    is_global = step.opname in _GLOBALS
-    imported = imports.get(name) if isinstance(name, str) and (is_global or step.opname in _LOCALS) else None
-    if not is_global and imported is None:
-        return
-    attributes = []
-    for following in steps[i + 1 :]:
-        if following.opname not in _ATTRIBUTES:
-            break
-        attributes.append(following.argval)
-    if imported is not None:
-        references[imported._replace(attributes=(*imported.attributes, *attributes))] = None
-    if is_global:
-        references[_Reference(name, tuple(attributes))] = None
-
-
-# The walk.
 
 
 _DATA = (
@@ -515,12 +245,15 @@ def _is_code(value: Any) -> bool:
 
 
 class _Walk:
+    """One look at all that code reaches: functions and classes are read in the order in which they are met."""
+
     def __init__(self, owner: Code, before: dict[int, tuple[Any, bytes]]) -> None:
         self.owner = owner
         self.before = before
         self.parts: dict[str, bytes] = {}
         self.labels: dict[int, str] = {}
-        self.queue: list[tuple[str, Any]] = []
+        self.n_of_label: dict[str, int] = {}
+        self.queue: deque[tuple[str, Any]] = deque()
         self.kept: list[Any] = []
         self.lookups: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.absences: dict[int, tuple[Any, set[str]]] = {}
@@ -535,7 +268,7 @@ class _Walk:
         if "code" not in self.parts and "code" not in self.labels.values():
             self.parts["code"] = token
         while self.queue:
-            label, thing = self.queue.pop(0)
+            label, thing = self.queue.popleft()
             self.parts[label] = self.a_class(thing) if isinstance(thing, type) else self.function(thing, label)
         whole = b"".join([text(label) + self.parts[label] for label in sorted(self.parts)])
         return _Found(
@@ -551,7 +284,7 @@ class _Walk:
     def token(self, value: Any, *, is_root: bool = False) -> bytes:
         """Return what stands for something that code reaches; functions and classes are read later."""
         if isinstance(value, types.FunctionType):
-            if is_root or is_user_module(_home(value)):
+            if is_root or is_user_module(home(value)):
                 return self.node(value, qualified(value), is_root=is_root)
             return self.foreign_wrapper(value)
         if isinstance(value, type):
@@ -567,9 +300,8 @@ class _Walk:
         if isinstance(value, np.ufunc):
             return self.package("numpy") + text(value.__name__)
         if isinstance(value, _NATIVE):
-            module = getattr(value, "__module__", None) or getattr(
-                getattr(value, "__objclass__", None), "__module__", ""
-            )
+            owner = getattr(value, "__objclass__", None)
+            module = getattr(value, "__module__", None) or getattr(owner, "__module__", "")
             return self.package(module) + text(qualified(value))
         if isinstance(value, tuple):
             return b"(" + b"".join([self.token(item) for item in value])
@@ -602,13 +334,8 @@ class _Walk:
         return known[1]
 
     def unique(self, label: str) -> str:
-        taken = set(self.labels.values())
-        n = 2
-        name = label
-        while name in taken:
-            name = f"{label} #{n}"
-            n += 1
-        return name
+        n = self.n_of_label[label] = self.n_of_label.get(label, 0) + 1
+        return label if n == 1 else f"{label} #{n}"
 
     def package(self, module: str | None) -> bytes:
         """Return what stands for code that is installed: its package, whose version is a part."""
@@ -620,11 +347,11 @@ class _Walk:
 
     def foreign_wrapper(self, value: types.FunctionType) -> bytes:
         """Take a function of an installed package by its version, and what it wraps of the user's by code."""
-        words = self.package(_home(value)) + text(value.__code__.co_qualname)
+        words = self.package(home(value)) + text(value.__code__.co_qualname)
         held = [value.__dict__.get("__wrapped__"), *(_inside(cell) for cell in value.__closure__ or ())]
         for one in held:
             if isinstance(one, types.FunctionType) and id(one) not in self.labels:
-                words += self.token(one) if is_user_module(_home(one)) else b""
+                words += self.token(one) if is_user_module(home(one)) else b""
             elif one is not None and id(one) in self.labels:
                 words += text(self.labels[id(one)])
         registry = value.__dict__.get("registry")
@@ -635,7 +362,7 @@ class _Walk:
 
     def function(self, function: types.FunctionType, label: str) -> bytes:
         self.functions.append((function, function.__code__, function.__defaults__, function.__kwdefaults__))
-        scan = _scan(function.__code__)
+        scan = bytecode.scan(function.__code__)
         words = [scan.content]
         is_root = label == "code"
         if not is_root:
@@ -655,7 +382,7 @@ class _Walk:
             if wrapped is not None:
                 words.append(self.token(wrapped))
         for reference in scan.references:
-            words += [_plain(tuple(reference)), self.resolve(reference, function.__globals__)]
+            words += [bytecode.plain(tuple(reference)), self.resolve(reference, function.__globals__)]
         return b"".join(words)
 
     def value(self, value: Any) -> bytes:
@@ -701,7 +428,7 @@ class _Walk:
             self.lookups.setdefault(id(space), (space, {}))[1][name] = value
         return value
 
-    def resolve(self, reference: _Reference, space: dict[str, Any]) -> bytes:
+    def resolve(self, reference: Reference, space: dict[str, Any]) -> bytes:
         if reference.level is not None:
             return self.imported(reference, space)
         value = self.look(space, reference.name)
@@ -725,7 +452,7 @@ class _Walk:
             return text(path)
         return self.token(value)
 
-    def imported(self, reference: _Reference, space: dict[str, Any]) -> bytes:
+    def imported(self, reference: Reference, space: dict[str, Any]) -> bytes:
         name = reference.name
         if reference.level:
             package = space.get("__package__") or space.get("__name__", "").rpartition(".")[0]
@@ -762,15 +489,23 @@ _CLASS_MACHINERY = frozenset(
 )  # fmt: skip
 
 
-_codes: weakref.WeakKeyDictionary[Any, Code] = weakref.WeakKeyDictionary()
+# Found by the identity of code and globals, which these keep. Functions, and what they have closed over, are not kept.
+_codes: dict[tuple[int, int], Code] = {}
 
 
-def of(thing: Any) -> Code:
-    """Return what a function or class does; it is kept as long as the thing is there."""
-    try:
-        found = _codes.get(thing)
-        if found is None or found.root is not thing:
-            found = _codes[thing] = Code(thing)
-    except TypeError:
-        return Code(thing)
+def of(thing: types.FunctionType | type) -> Code:
+    """Return what a function or class does, without what the function's closure and defaults hold."""
+    key = (id(thing), 0) if isinstance(thing, type) else (id(thing.__code__), id(thing.__globals__))
+    found = _codes.get(key)
+    if found is None:
+        found = Code(thing if isinstance(thing, type) else _bare(thing))
+        if len(_codes) >= MOST:
+            _codes.pop(next(iter(_codes)), None)
+        _codes[key] = found
     return found
+
+
+def _bare(function: types.FunctionType) -> types.FunctionType:
+    code = function.__code__
+    cells = tuple(types.CellType() for _ in code.co_freevars)
+    return types.FunctionType(code, function.__globals__, code.co_name, None, cells)

@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING, Any
 from megalith import _checks
 from megalith.exceptions import DTypeError
 
-# Imported for the types they teach the table of encoders.
-from megalith.records import encoding_arrays, encoding_frames, encoding_objects  # noqa: F401
-from megalith.records.encoding import FORM, content_of_bytes, encode_named, register
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -73,6 +69,8 @@ def digest(value: Any, *, name: str = "value", processes: Processes = None) -> s
     >>> digest({'model': [open]}, name='settings') == digest({'model': [print]}, name='settings')
     False
     """
+    from megalith.records.encoders import FORM, content_of_bytes, encode_named
+
     threads = None if processes is None else _checks.thread_count(processes)
     return content_of_bytes(FORM + encode_named(value, name, threads)).hex()
 
@@ -118,6 +116,8 @@ def register_digest(type: type, function: Callable[[Any], Any]) -> None:
     if not callable(function):
         message = f"function: got {function!r}, expected a function of a value"
         raise DTypeError(message, name="function", got=function, supported="callables")
+    from megalith.records.encoders import register
+
     register(type, function)
 
 

@@ -10,6 +10,7 @@ registered types come first, then bases that are known, then what pickle would t
 
 from __future__ import annotations
 
+import enum
 import weakref
 from collections.abc import Callable
 from struct import Struct
@@ -92,15 +93,14 @@ class Work:
             data = encode(value, self)
         finally:
             del self._open[key]
-        return self.shorten(value, data, level) if len(data) > LONG else data
-
-    def shorten(self, value: Any, data: bytes, level: int = -1) -> bytes:
-        """Return a digest in the place of many bytes, and remember it if it holds in other places too."""
-        data = b"#" + content_of_bytes(data)
-        if level < 0:
-            level = len(self._open)
         if self._reach >= level:
             self._reach = 1 << 60
+        return self.shorten(value, data) if len(data) > LONG else data
+
+    def shorten(self, value: Any, data: bytes) -> bytes:
+        """Return a digest in the place of many bytes, and remember it unless it holds in this place only."""
+        data = b"#" + content_of_bytes(data)
+        if self._reach >= len(self._open):
             self._known[id(value)] = (value, data)
         return data
 
@@ -213,6 +213,8 @@ def _find(cls: type) -> Encoder:
     registered = _registration(cls)
     if registered is not None:
         return registered
+    if isinstance(cls, enum.EnumMeta):
+        return _bases[enum.Enum]  # whatever else its members are
     for base in cls.__mro__:
         encoder = _named.get(f"{base.__module__}.{base.__qualname__}") or _bases.get(base)
         if encoder is not None:
@@ -288,18 +290,16 @@ def _str(value: str, work: Work) -> bytes:
 
 
 @builtin(bytes)
-def _bytes(value: bytes, work: Work) -> bytes:
+def _bytes(value: bytes | bytearray, work: Work) -> bytes:
     data = bytes(value)
     if len(data) > LONG:
         return _count(0x62, len(data)) + content_of_bytes(data)
     return _count(0x62, len(data)) + data
 
 
-@builtin(bytearray, memoryview)
-def _bytearray(value: Any, work: Work) -> bytes:
-    if type(value) is memoryview and (value.format != "B" or value.ndim != 1):
-        raise Refused("memoryview", "a memoryview of more than plain bytes cannot be a key")
-    return (b"B" if isinstance(value, bytearray) else b"m") + _bytes(bytes(value), work)
+@builtin(bytearray)
+def _bytearray(value: bytearray, work: Work) -> bytes:
+    return b"B" + _bytes(value, work)
 
 
 @builtin(tuple)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from megalith.records.encoding import (
     qualified,
     text,
 )
+from megalith.records.origin import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,11 +88,6 @@ def _array(value: AnyArray, work: Work) -> bytes:
     if value.nbytes <= LONG:
         return b"a" + kind + _shapes[len(shape)](len(shape), *shape) + value.tobytes()
     return b"a" + kind + _shapes[len(shape)](len(shape), *shape) + _digest(value, work)
-
-
-def as_plain(cls: type) -> None:
-    """Say that arrays of a class are what plain arrays of the same content are."""
-    builtin(cls)(_array)
 
 
 def _digest(array: AnyArray, work: Work) -> bytes:
@@ -182,6 +179,10 @@ def _attributes(value: Any, work: Work) -> bytes:
 
 @derived(np.ndarray)
 def _subclass(value: AnyArray, work: Work) -> bytes:
+    # megalith's own array classes say so: they are what plain arrays of the same content are.
+    if getattr(value, "_digests_as_array", False) is True:
+        return _array(value, work)
+
     def content(value: AnyArray, work: Work) -> bytes:
         plain = value.view(np.ndarray)
         if plain.dtype.type is np.record:
@@ -261,6 +262,11 @@ builtin(*(np.dtype(code).type for code in _NATIVE))(_scalar)
 builtin(np.str_, np.bytes_, subclasses=_scalar)(_scalar)
 
 
+@builtin(memoryview)
+def _memory(value: memoryview, work: Work) -> bytes:
+    return other("memoryview", text(value.format), _array(np.asarray(value), work))
+
+
 @derived(np.dtype)
 def _dtype(value: np.dtype[Any], work: Work) -> bytes:
     # Of a type itself, its layout counts.
@@ -273,8 +279,6 @@ def _dtype(value: np.dtype[Any], work: Work) -> bytes:
 
 @derived(np.ufunc)
 def _ufunc(value: np.ufunc, work: Work) -> bytes:
-    from megalith.records.code import package_version
-
     return other("ufunc", text(value.__name__), text(package_version("numpy")))
 
 
@@ -306,4 +310,8 @@ def _sparse(value: Any, work: Work) -> bytes:
 @named("megalith.arrays.source.Source")
 def _source(value: Any, work: Work) -> bytes:
     """Take a description of an array as what it describes."""
-    return other("Source", encode_part(value.array, work, ".array"))
+    array = value.array
+    if value.is_file and array.nbytes >= known_files.SMALL_BYTES:
+        with suppress(OSError):
+            known_files.trust(array, value.location, published=False)
+    return other("Source", encode_part(array, work, ".array"))

@@ -10,7 +10,7 @@ import copyreg
 import dataclasses
 import enum
 import functools
-import inspect
+import io
 import pathlib
 import types
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from megalith.records.encoding import (
     shown,
     text,
 )
+from megalith.records.origin import is_user_class, package_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +84,11 @@ def _enum(value: enum.Enum, work: Work) -> bytes:
     return other("enum", text(qualified(type(value))), encode(value._name_, work), encode_part(content, work, ".value"))
 
 
+@builtin(io.BytesIO, io.StringIO)
+def _file_in_memory(value: Any, work: Work) -> bytes:
+    return other(type(value).__name__, encode(value.getvalue(), work), encode(value.tell(), work))
+
+
 @builtin(types.MappingProxyType)
 def _proxy(value: Mapping[Any, Any], work: Work) -> bytes:
     return work.within(value, lambda value, work: other("mappingproxy", encode(dict(value), work)))
@@ -103,7 +109,7 @@ def _module(value: types.ModuleType, work: Work) -> bytes:
 
 @derived(type)
 def _class(value: type, work: Work) -> bytes:
-    if code.is_user_class(value):
+    if is_user_class(value):
         return other("class", text(qualified(value)), code.of(value).digest())
     return other("class", text(qualified(value)))
 
@@ -139,7 +145,7 @@ def _native(value: Any, work: Work) -> bytes:
     owner = getattr(value, "__self__", None)
     if owner is None or isinstance(owner, types.ModuleType):
         module = getattr(value, "__module__", None) or getattr(owner, "__name__", "")
-        return other("native", text(qualified(value)), text(code.package_version(module)))
+        return other("native", text(qualified(value)), text(package_version(module)))
     return other("native method", text(value.__qualname__), encode_part(owner, work, ".__self__"))
 
 
@@ -228,16 +234,32 @@ def _state(value: Any, state: Any, work: Work) -> bytes:
     parts = []
     for name in sorted(state):
         # What a cached_property keeps follows from the rest.
-        if isinstance(inspect.getattr_static(cls, name, None), functools.cached_property):
+        if _is_cached(cls, name):
             continue
         piece = f".{name}" if name.isidentifier() else f".__dict__[{shown(name)}]"
         parts += [text(name), encode_part(state[name], work, piece)]
     return other("state", encode(len(parts), work), b"".join(parts)) if parts else b"N"
 
 
+def _is_cached(cls: type, name: str) -> bool:
+    for base in cls.__mro__:
+        found = base.__dict__.get(name)
+        if found is not None:
+            return isinstance(found, functools.cached_property)
+    return False
+
+
 @derived(object)
 def _instance(value: Any, work: Work) -> bytes:
     return work.within(value, _taken_apart)
+
+
+def _is_plainly_taken_apart(cls: Any) -> bool:
+    return (
+        cls.__reduce_ex__ is object.__reduce_ex__
+        and cls.__reduce__ is object.__reduce__
+        and cls.__getstate__ is object.__getstate__
+    )
 
 
 def _taken_apart(value: Any, work: Work) -> bytes:
@@ -246,7 +268,7 @@ def _taken_apart(value: Any, work: Work) -> bytes:
         raise refusal(value, "nothing tells it from others")
     if hasattr(cls, "__next__"):
         raise refusal(value, "" if cls.__name__ in _WHAT else "reading it would use it up")
-    if dataclasses.is_dataclass(cls) and cls.__reduce_ex__ is object.__reduce_ex__ and "__getstate__" not in vars(cls):
+    if dataclasses.is_dataclass(cls) and _is_plainly_taken_apart(cls):
         state = {
             field.name: getattr(value, field.name) for field in dataclasses.fields(cls) if hasattr(value, field.name)
         }

@@ -5,6 +5,9 @@ mappings that megalith opened itself and said so (`trust`), and for published sh
 its path with that identity. Everything else is hashed: a mapping that somebody else made may be written through, and
 its times do not tell.
 
+Files of the user's that megalith mapped (`published=False`) must have been at rest for 2 s, and no mapping of this
+process may write to them: what is written through a mapping need not show in the times of a file.
+
 An answer for another mapping than the one that was read is given only if the file was at rest by then: two files with
 the same inode and times cannot be more than a tick of the clock apart. For a mapping itself no such rule is needed, as
 it keeps its inode from being used again.
@@ -82,8 +85,8 @@ def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
     path : path-like
         The file.
     published : bool
-        Whether it is one of megalith's own, which are never rewritten. Others must have been at rest for 2 s, each
-        time.
+        Whether it is one of megalith's own, which are never rewritten. Others must have been at rest for 2 s each
+        time, with no writable mapping of them in this process.
 
     Raises
     ------
@@ -105,9 +108,11 @@ def known(array: AnyArray) -> bytes | None:
     if place is None:
         return None
     entry = _entries.get(place.key)
-    if entry is None or not (entry.at_rest or (place.mapping.published and entry.mapping() is place.base)):
+    if entry is None:
         return None
-    return entry.content
+    if place.mapping.published:
+        return entry.content if entry.at_rest or entry.mapping() is place.base else None
+    return entry.content if entry.at_rest and _is_undisturbed(place.mapping) else None
 
 
 def remember(array: AnyArray, content: bytes) -> bool:
@@ -128,9 +133,8 @@ def remember(array: AnyArray, content: bytes) -> bool:
     place = _place(array)
     if place is None:
         return False
-    stamp = place.mapping.stamp
-    at_rest = time.time_ns() - max(stamp[3], stamp[4]) > REST_NS
-    if not (at_rest or place.mapping.published):
+    at_rest = time.time_ns() - place.mapping.stamp[3] > REST_NS
+    if not (place.mapping.published or (at_rest and _is_undisturbed(place.mapping))):
         return False
     with _lock:
         _entries[place.key] = _Entry(content, weakref.ref(place.base), at_rest)
@@ -177,6 +181,24 @@ def _mapping(base: Any) -> _Mapping | None:
             return None
         mapping = _mappings[base] = _Mapping(path, stamp, published=True, address=base.address)
     return mapping
+
+
+def _is_undisturbed(mapping: _Mapping) -> bool:
+    """Whether a mapping shows the file it should, and no other in this process writes to that file."""
+    inode = b" %d " % mapping.stamp[1]
+    try:
+        with open("/proc/self/maps", "rb") as maps:  # noqa: PTH123
+            lines = [line for line in maps.read().split(b"\n") if inode in line]
+    except OSError:
+        return False
+    shows = False
+    for line in lines:
+        span, flags, _ = line.split(b" ", 2)
+        if flags[1:2] == b"w" and flags[3:4] == b"s":
+            return False
+        first, last = (int(part, 16) for part in span.split(b"-"))
+        shows = shows or first <= mapping.address < last
+    return shows
 
 
 def _address(base: Any) -> int:

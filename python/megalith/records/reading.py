@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import stat
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
 Make: TypeAlias = Callable[[int, "tuple[int, ...]", "np.dtype[Any]", "Order"], "AnyArray"]
 
-# Smaller files are read at once.
-SMALL_BYTES = 1 << 20
+# Smaller files are read at once, and their arrays copied.
+SMALL_BYTES = 1 << 16
+
+# Of smaller ones each array is read by one thread; of larger ones by all.
+MEDIUM_BYTES = 1 << 24
 
 
 def read(
@@ -104,7 +108,7 @@ def _read(view: memoryview, path: PathLike, make: Make | None, verify_below: int
         array = make(start + offset, shape, dtype, order)
         if array.nbytes < verify_below:
             items = array.T if order == "F" else array
-            _, xxh3 = _core.checksums(bytes(view[start : start + offset]), items, threads)
+            xxh3 = _core.xxh3(bytes(view[start : start + offset]), items, threads)
             if f"{xxh3:016x}" != found.checksums[i]:
                 message = f"{name}, member {member}: its checksum is wrong: the file is damaged"
                 raise FormatError(message, path=path, field=f"{member}: xxh3", got=f"{xxh3:016x}")
@@ -202,6 +206,7 @@ def open_record(
     verify_below: int = sys.maxsize,
     *,
     map_from: int = sys.maxsize,
+    unnoted: bool = False,
     processes: Processes = None,
     flags: int = 0,
 ) -> Record:
@@ -217,6 +222,8 @@ def open_record(
         Arrays of fewer bytes are compared with their checksums.
     map_from : int
         Without `mmap_mode`: arrays of so many bytes or more are mapped, read-only.
+    unnoted : bool
+        Whether the file's time of last access stays as it is, where the system allows that.
     processes : int or 'serial', optional
         Upper bound on threads; None means all cores given to this process.
     flags : int
@@ -233,16 +240,14 @@ def open_record(
         As `load`.
     """
     name = os.fspath(path)
-    # A pipe would be waited for.
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+    descriptor = _open(name, flags, unnoted=unnoted)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise FormatError(f"{name}: it is no file", path=path, field="type", got=stat.filemode(status.st_mode)[0])
         size = status.st_size
         if size <= SMALL_BYTES and mmap_mode is None and map_from > size:
-            content: Any = os.read(descriptor, size)
-            view = memoryview(content)
+            view = memoryview(os.read(descriptor, size))
             return _read(view, name, _copies(view), verify_below, processes)
         if size == 0:
             return _read(memoryview(b""), name, None, verify_below, processes)
@@ -250,6 +255,8 @@ def open_record(
         maps = _memmaps(descriptor, Path(name), mmap_mode or "r")
         if mmap_mode is not None:
             return _read(memoryview(content), name, maps, verify_below, processes)
+        if size <= MEDIUM_BYTES and map_from > size:
+            return _read(memoryview(content), name, _preads(descriptor), verify_below, processes)
         opened = _core.File(name)
         if os.path.samestat(Path(name).stat(), os.fstat(descriptor)):
             make = _reads(opened, requested(processes))
@@ -257,7 +264,18 @@ def open_record(
     finally:
         os.close(descriptor)
     # Another file has the name by now.
-    return open_record(path, mmap_mode, verify_below, map_from=map_from, processes=processes, flags=flags)
+    return open_record(
+        path, mmap_mode, verify_below, map_from=map_from, unnoted=unnoted, processes=processes, flags=flags
+    )
+
+
+def _open(name: str, flags: int, *, unnoted: bool) -> int:
+    # A pipe would be waited for.
+    flags |= os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    if unnoted:
+        with contextlib.suppress(PermissionError):  # Only the owner may.
+            return os.open(name, flags | getattr(os, "O_NOATIME", 0))
+    return os.open(name, flags)
 
 
 def _by_size(map_from: int, small: Make, large: Make) -> Make:
@@ -278,6 +296,21 @@ def _copies(buffer: memoryview) -> Make:
         return array
 
     return copy
+
+
+def _preads(descriptor: int) -> Make:
+    """Return a maker of arrays that are read by this thread."""
+
+    def read_all(offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> AnyArray:
+        array: AnyArray = np.ndarray(shape, dtype, order=order)
+        sink: Any = (array.T if order == "F" else array).reshape(-1).view(np.uint8) if array.nbytes else array
+        # A file that was cut after it was opened has too few bytes; its checksum, or the mapping, would tell first.
+        n_read = 0
+        while n_read < array.nbytes and (n := os.preadv(descriptor, [sink[n_read:]], offset + n_read)):
+            n_read += n
+        return array
+
+    return read_all
 
 
 def _memmaps(descriptor: int, path: Path, mode: Literal["r", "c"]) -> Make:

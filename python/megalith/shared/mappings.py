@@ -7,8 +7,11 @@ process, is noticed.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from megalith import _core, _npy, records
 from megalith.shared.views import SharedArray, view
@@ -74,6 +77,12 @@ def _remember(path: str, array: SharedArray) -> None:
 
 
 def _array(segment: _core.Segment, path: str) -> SharedArray:
+    plain = segment.header
+    if plain is not None:
+        shape, descr, is_fortran, offset = plain
+        # Which also refuses what does not lie in the segment; the reason is said below.
+        with contextlib.suppress(TypeError, ValueError):
+            return view(segment, offset, shape, np.dtype(descr), "F" if is_fortran else "C")
     header = _npy.parse_header(segment.memory, path, len(segment))
     return view(segment, header.offset, header.shape, header.dtype, header.order)
 

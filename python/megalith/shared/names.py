@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import re
+import string
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from megalith._shared_memory import DEFAULT_DIRECTORY, DEFAULT_PREFIX, directory
@@ -12,8 +12,7 @@ from megalith.exceptions import ArgumentError
 if TYPE_CHECKING:
     import os
 
-_ID = re.compile(r"[A-Za-z0-9=+._-]+")
-_PREFIX = re.compile(r"[A-Za-z0-9=+._-]*")
+_CHARACTERS = frozenset(string.ascii_letters + string.digits + "=+._-")
 
 # Bytes of a file name on most file systems; the longest suffix is a lock's.
 _LONGEST = 255 - len(".lock")
@@ -52,7 +51,7 @@ def valid_id(id: Any) -> bool:
     >>> shared.valid_id('atlas-25um'), shared.valid_id('../etc/passwd')
     (True, False)
     """
-    return isinstance(id, str) and _ID.fullmatch(id) is not None
+    return isinstance(id, str) and id != "" and _CHARACTERS.issuperset(id)
 
 
 def name_of(id: Any, shm_path: Any = DEFAULT_DIRECTORY, prefix: Any = DEFAULT_PREFIX) -> Name:
@@ -74,7 +73,7 @@ def _name(id: str, where: str, prefix: str) -> Name:
     if not valid_id(id):
         message = f"id: got {id!r}, expected a string of letters, digits and '=+._-'"
         raise ArgumentError(message, name="id", got=id, expected="[A-Za-z0-9=+._-]+")
-    if _PREFIX.fullmatch(prefix) is None:
+    if not _CHARACTERS.issuperset(prefix):
         message = f"prefix: got {prefix!r}, expected a string of letters, digits and '=+._-'"
         raise ArgumentError(message, name="prefix", got=prefix, expected="[A-Za-z0-9=+._-]*")
     if len(prefix) + len(id) > _LONGEST:

@@ -9,7 +9,6 @@ import numpy as np
 from megalith import _core
 from megalith._shared_memory import segment_of
 from megalith.exceptions import LayoutError
-from megalith.records.encoding_arrays import as_plain
 from megalith.shared import transports
 
 if TYPE_CHECKING:
@@ -33,6 +32,9 @@ class SharedArray(np.ndarray[Any, Any]):
     """
 
     __slots__ = ()
+
+    # In keys and digests it is what a plain array of the same content is.
+    _digests_as_array = True
 
     def __array_finalize__(self, source: Any) -> None:
         # Of what dask does with an array, only its making a view passes by here when dask was imported after `view`.
@@ -78,9 +80,6 @@ class SharedArray(np.ndarray[Any, Any]):
 
             return normalize_token(self.view(np.ndarray))
         return repr(reduced[1])
-
-
-as_plain(SharedArray)
 
 
 def _plain_unless_shared(value: Any) -> Any:

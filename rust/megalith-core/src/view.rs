@@ -16,6 +16,7 @@
 //! # Shapes
 //! Any number of dimensions, zero included; strides are in bytes and may be negative or zero.
 
+mod cells;
 mod layout;
 mod sink;
 mod source;
@@ -64,6 +65,40 @@ mod tests {
             let mut part = vec![0; (whole.len() - start).min(17)];
             view.gather(start..start + part.len(), &mut part);
             assert_eq!(part, whole[start..start + part.len()]);
+        }
+    }
+
+    #[test]
+    fn tables_are_gathered_as_the_parts_of_the_view_that_they_are() {
+        let data: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect();
+        for itemsize in [1, 2, 3, 4, 8, 12, 16, 700, 20_000] {
+            let step = itemsize as isize;
+            let height = (3000 / itemsize).max(2);
+            // Memory order of the first axis: alone in its lines, reversed, with gaps, turned, and longer than a piece.
+            let strides = [step, -step, 3 * step, 0];
+            for (row, wide) in strides.into_iter().flat_map(|row| [(row, 5), (row, 19)]) {
+                let plane = height as isize * row.abs().max(step);
+                let first = if row < 0 { -row * (height as isize - 1) } else { 0 };
+                let inner = [3, (data.len() / 3 / plane as usize).min(wide)];
+                let shape = [height, inner[0], inner[1]];
+                // SAFETY: planes follow each other; `inner` is cut to those the data have.
+                #[allow(unsafe_code)]
+                let view = unsafe {
+                    let strides = [row, plane, 3 * plane];
+                    SourceView::from_raw_parts(data[first as usize..].as_ptr(), &shape, &strides, itemsize, false)
+                };
+                let columns = inner[0] * inner[1];
+                for (rows, columns) in [(0..height, 0..columns), (1..height, 1..columns - 1), (0..1, 2..2)] {
+                    let mut table = vec![0; rows.len() * columns.len() * itemsize];
+                    view.gather_table(rows.clone(), columns.clone(), &mut table);
+                    let mut expected = vec![0; table.len()];
+                    for (row, out) in rows.zip(expected.chunks_mut((columns.len() * itemsize).max(1))) {
+                        let start = row * inner[0] * inner[1];
+                        view.gather_bytes(start + columns.start..start + columns.end, out);
+                    }
+                    assert_eq!(table, expected);
+                }
+            }
         }
     }
 

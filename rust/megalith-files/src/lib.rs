@@ -9,6 +9,7 @@
 
 pub mod books;
 pub mod crash;
+pub mod header;
 mod inherited;
 pub mod lock;
 mod memory;

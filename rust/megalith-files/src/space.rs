@@ -65,13 +65,20 @@ pub fn available(path: &Path) -> Result<Space> {
     Ok(with_memory(free, memory_backed))
 }
 
+/// What a machine has room for in any case, or says so when it is written.
+const SMALL: u64 = 1 << 20;
+
 /// Whether `bytes` bytes may be stored in the directory `dir`, asked before anything is written; for writers that do
-/// not [`reserve`], since write(2) itself says when a file system is full.
+/// not [`reserve`], since write(2) itself says when a file system is full. Few bytes are not asked for: a look takes
+/// longer than writing them.
 ///
 /// # Errors
 /// [`Error::FileWrite`] (`StorageFull`, nothing written) about `path`, the file to be, if that is more than
 /// [`Space::room`]. [`Error::Io`] if the directory cannot be looked at.
 pub fn check_room(dir: &Path, path: &Path, bytes: u64) -> Result<()> {
+    if bytes < SMALL {
+        return Ok(());
+    }
     if available(dir)?.room().is_some_and(|room| room < bytes) {
         let source = Errno::NOSPC.into();
         return Err(Error::FileWrite { path: path.to_owned(), offset: 0, wanted: bytes, done: 0, source });

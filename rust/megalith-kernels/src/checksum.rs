@@ -53,28 +53,54 @@ pub fn checksums(workers: &Workers<'_>, prefix: &[u8], source: &SourceView<'_>) 
         Some(bytes) if workers.threads() > 1 && bytes.len() > BLOCK_BYTES => {
             side_by_side(workers, bytes, &mut crc, &mut xxh3)?;
         }
-        Some(bytes) => {
-            for block in bytes.chunks(BLOCK_BYTES) {
-                workers.check()?;
-                crc.update(block);
-                xxh3.update(block);
-            }
-        }
-        None => {
-            let view = source.clone().coalesce();
-            let step = (BLOCK_BYTES / view.itemsize()).max(1);
-            let mut scratch = zeros(step.min(view.len()) * view.itemsize())?;
-            for start in (0..view.len()).step_by(step) {
-                workers.check()?;
-                let stop = (start + step).min(view.len());
-                let part = &mut scratch[..(stop - start) * view.itemsize()];
-                view.gather_bytes(start..stop, part);
-                crc.update(part);
-                xxh3.update(part);
-            }
-        }
+        _ => each_block(workers, source, |block| {
+            crc.update(block);
+            xxh3.update(block);
+        })?,
     }
     Ok(Checksums { crc32: crc.finalize(), xxh3: xxh3.digest() })
+}
+
+/// XXH3-64 alone: what is compared when a file is read.
+///
+/// # Shapes
+/// `source (n0..nk)`, of any item size.
+///
+/// # Errors
+/// As [`checksums`].
+///
+/// # Cost
+/// One pass over memory on one thread, about as fast as memory gives it.
+///
+/// # Source
+/// `xxhash.xxh3_64` of `prefix + source.tobytes()`.
+pub fn xxh3(workers: &Workers<'_>, prefix: &[u8], source: &SourceView<'_>) -> Result<u64> {
+    let mut xxh3 = Xxh3Default::new();
+    xxh3.update(prefix);
+    each_block(workers, source, |block| xxh3.update(block))?;
+    Ok(xxh3.digest())
+}
+
+/// Give the items of `source` in C order to `take`, a block at a time.
+fn each_block(workers: &Workers<'_>, source: &SourceView<'_>, mut take: impl FnMut(&[u8])) -> Result<()> {
+    if let Some(bytes) = source.as_bytes() {
+        for block in bytes.chunks(BLOCK_BYTES) {
+            workers.check()?;
+            take(block);
+        }
+        return Ok(());
+    }
+    let view = source.clone().coalesce();
+    let step = (BLOCK_BYTES / view.itemsize()).max(1);
+    let mut scratch = zeros(step.min(view.len()) * view.itemsize())?;
+    for start in (0..view.len()).step_by(step) {
+        workers.check()?;
+        let stop = (start + step).min(view.len());
+        let part = &mut scratch[..(stop - start) * view.itemsize()];
+        view.gather_bytes(start..stop, part);
+        take(part);
+    }
+    Ok(())
 }
 
 /// XXH3 on one thread, CRC-32 on the others.
@@ -127,7 +153,9 @@ mod tests {
     }
 
     fn run(threads: usize, prefix: &[u8], source: &SourceView<'_>) -> Checksums {
-        execute(threads, |_| true, |w| checksums(w, prefix, source)).unwrap()
+        let both = execute(threads, |_| true, |w| checksums(w, prefix, source)).unwrap();
+        assert_eq!(execute(threads, |_| true, |w| xxh3(w, prefix, source)).unwrap(), both.xxh3);
+        both
     }
 
     fn values(len: usize) -> Vec<u32> {

@@ -10,11 +10,13 @@ use std::sync::{Mutex, PoisonError};
 
 use megalith_core::Error;
 use megalith_files::crash::step;
+use megalith_files::header::plain;
 use megalith_files::publish;
 use megalith_files::{Stored, books, read_box, write_box};
 use megalith_shm::Name;
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::arrays::{Order, items, sink};
 use crate::error::{layout_error, to_python};
@@ -238,4 +240,19 @@ pub(crate) fn books_settle(py: Python<'_>, books: PathBuf, counted: i64, added: 
 #[pyfunction]
 pub(crate) fn touch(path: PathBuf) -> bool {
     books::touch(&path)
+}
+
+/// What a plain header says: shape, type, whether in Fortran order, and where the elements begin.
+pub(crate) type Header<'py> = (Bound<'py, PyTuple>, String, bool, usize);
+
+/// Parse the header at the start of a `.npy` file; None if NumPy must.
+pub(crate) fn header<'py>(py: Python<'py>, file: &[u8]) -> PyResult<Option<Header<'py>>> {
+    let Some(found) = plain(file) else { return Ok(None) };
+    Ok(Some((PyTuple::new(py, &found.shape)?, found.descr.to_owned(), found.is_fortran, found.offset)))
+}
+
+/// Parse the header at the start of a `.npy` file; None if NumPy must.
+#[pyfunction]
+pub(crate) fn plain_header<'py>(py: Python<'py>, file: &[u8]) -> PyResult<Option<Header<'py>>> {
+    header(py, file)
 }

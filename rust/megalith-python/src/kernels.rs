@@ -406,6 +406,21 @@ pub(crate) fn checksums(
     Ok((found.crc32, found.xxh3))
 }
 
+/// XXH3-64 of bytes and the items of an array of any type behind them, in C order; see `megalith.records`.
+#[pyfunction]
+#[pyo3(signature = (prefix, source, processes=None, progress=None))]
+pub(crate) fn xxh3(
+    py: Python<'_>,
+    prefix: &[u8],
+    source: Array<'_, '_>,
+    processes: Option<usize>,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<u64> {
+    let view = items(source);
+    let work = prefix.len() + view.len() * view.itemsize();
+    run(py, &Call { processes, progress }, work, |workers| checksum::xxh3(workers, prefix, &view))
+}
+
 /// The digest of the bytes of an array's items in C order: 16 bytes, whatever the memory order; see `megalith.context`.
 #[pyfunction]
 #[pyo3(signature = (source, processes=None, progress=None))]

@@ -32,6 +32,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(files::books_added, module)?)?;
     module.add_function(wrap_pyfunction!(files::books_settle, module)?)?;
     module.add_function(wrap_pyfunction!(files::touch, module)?)?;
+    module.add_function(wrap_pyfunction!(files::plain_header, module)?)?;
     module.add_class::<shm::Segment>()?;
     module.add_class::<shm::Turned>()?;
     module.add_class::<memcache::Memoized>()?;
@@ -53,6 +54,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(kernels::block_counts, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::find_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::checksums, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::xxh3, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest_bytes, module)?)?;
     let forked = wrap_pyfunction!(shm::after_fork_in_child, module)?;

@@ -169,7 +169,8 @@ impl Memoized {
     }
 
     /// Count a result that was not there; how often the store was cleared.
-    fn _begin(&self) -> u64 {
+    #[pyo3(name = "_begin")]
+    fn begin(&self) -> u64 {
         let mut state = self.lock();
         state.misses += 1;
         state.clearings
@@ -188,7 +189,8 @@ impl Memoized {
     }
 
     /// Forget all results. What is being computed is given to those who wait for it, and not kept.
-    fn _clear(&self) {
+    #[pyo3(name = "_clear")]
+    fn clear(&self) {
         let mut state = self.lock();
         let empty = Store::new(state.store.max_bytes());
         let full = (std::mem::replace(&mut state.store, empty), std::mem::take(&mut state.flights));
@@ -213,7 +215,7 @@ impl Memoized {
     }
 
     fn __clear__(&self) {
-        self._clear();
+        self.clear();
         let watched = self.lock().watched.take();
         drop(watched);
     }
@@ -234,7 +236,8 @@ impl Memoized {
         if watched.is_some_and(|watched| watched.is_unchanged(py)) {
             return Some(value);
         }
-        self.lock().hits -= 1;
+        let mut state = self.lock();
+        state.hits = state.hits.saturating_sub(1);
         None
     }
 
@@ -253,15 +256,12 @@ impl Memoized {
         if clearings.is_some_and(|clearings| clearings != state.clearings) {
             return value;
         }
-        let value = match state.store.get(key.digest) {
-            Some(first) => {
-                gone.push(value);
-                first.clone_ref(py)
-            }
-            None => {
-                state.store.insert(key.digest, value.clone_ref(py), nbytes, &mut gone);
-                value
-            }
+        let value = if let Some(first) = state.store.get(key.digest) {
+            gone.push(value);
+            first.clone_ref(py)
+        } else {
+            state.store.insert(key.digest, value.clone_ref(py), nbytes, &mut gone);
+            value
         };
         state.alias(key, call);
         drop(state);
@@ -269,8 +269,13 @@ impl Memoized {
         value
     }
 
+    /// A method of the class: the object itself may have attributes of any name, those of the function.
+    fn method<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get_type().getattr(name)
+    }
+
     fn key(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>, kwargs: &Bound<'_, PyDict>) -> PyResult<Key> {
-        let key = slf.call_method1(intern!(slf.py(), "_key"), (args, kwargs))?;
+        let key = Self::method(slf, intern!(slf.py(), "_key"))?.call1((slf, args, kwargs))?;
         let (digits, source): (Bound<'_, PyString>, Option<Bound<'_, PyTuple>>) = key.extract()?;
         let watched = source.map(|source| slf.get().watch(source)).transpose()?;
         Ok(Key { digest: parse(digits.to_str()?)?, watched })
@@ -355,7 +360,7 @@ impl Memoized {
         call: Option<&Call>,
     ) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        let clearings = this._begin();
+        let clearings = this.begin();
         let value = {
             let _computing = Computing::begin();
             this.function.bind(py).call(args, Some(kwargs))?
@@ -363,7 +368,7 @@ impl Memoized {
         // SAFETY: reads the count of an object that is alive.
         #[allow(unsafe_code)]
         let is_alone = unsafe { ffi::Py_REFCNT(value.as_ptr()) } == 1;
-        let kept = slf.call_method1(intern!(py, "_keep"), (value, is_alone))?;
+        let kept = Self::method(slf, intern!(py, "_keep"))?.call1((slf, value, is_alone))?;
         let (value, nbytes): (Py<PyAny>, u64) = kept.extract()?;
         Ok(this.insert(py, key, value, nbytes, call, Some(clearings)))
     }

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 
 use crate::error::to_python;
+use crate::files::{Header, header};
 use crate::guard::{Call, SYSTEM_CALL, run, wait};
 
 /// Device, inode, size and time of a file.
@@ -71,6 +72,12 @@ impl Segment {
     #[getter]
     fn memory(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyMemoryView>> {
         PyMemoryView::from(slf.as_any())
+    }
+
+    /// What the plain header at the start says; None if there is none, and while it is being filled.
+    #[getter]
+    fn header<'py>(&self, py: Python<'py>) -> PyResult<Option<Header<'py>>> {
+        self.segment.as_slice().map_or(Ok(None), |file| header(py, file))
     }
 
     /// Where it is mapped.

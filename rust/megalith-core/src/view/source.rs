@@ -3,11 +3,19 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::cells::{move_cells, turn_cells};
 use super::layout::{Layout, c_strides, checked_len};
 use crate::dtype::{Element, Pod};
 
-/// The side of the squares that [`SourceView::gather_table`] moves.
-const SQUARE: usize = 8;
+/// Bytes of a line of memory.
+const LINE: usize = 64;
+
+/// Bytes of a column that [`SourceView::gather_table`] moves at once: some lines, which memory gives sooner than as
+/// many lines of different places.
+const PIECE: usize = 8 * LINE;
+
+/// Bytes of columns on their way to rows; half of a first-level cache.
+const STAGE: usize = 1 << 14;
 
 /// Elements that are only read.
 #[derive(Clone, Debug)]
@@ -274,26 +282,37 @@ impl<'a> SourceView<'a> {
         assert!(rows.start <= rows.end && rows.end <= self.layout.shape[0], "rows inside of the view");
         assert_eq!(out.len(), height * width * itemsize, "a buffer of the bytes of the table");
         let (pitch, first) = (width * itemsize, rows.start as isize * row);
+        let high = (PIECE / itemsize.max(1)).clamp(1, height.max(1));
+        let wide = (STAGE / (high * itemsize).max(1)).max(1);
+        let mut stage = [0; STAGE];
         let mut done = 0;
         self.layout.behind_first().for_each_run(columns, |offset, run, column| {
-            let from = self.ptr.wrapping_offset(first + offset);
-            let to = out[done * itemsize..].as_mut_ptr();
-            // Squares, so that neither the lines that are read nor those that are written displace each other.
-            for left in (0..run).step_by(SQUARE) {
-                for top in (0..height).step_by(SQUARE) {
-                    let from = from.wrapping_offset(top as isize * row + left as isize * column);
-                    let to = to.wrapping_add(top * pitch + left * itemsize);
-                    let (high, wide) = ((height - top).min(SQUARE), (run - left).min(SQUARE));
-                    // SAFETY: cells of rows and of a run inside of the view. In `out`, which nobody else has, they lie
-                    // in as many rows of `width` items, from item `done` of each: `for_each_run` gives `width` items
-                    // in all, and `out` has the length asserted above.
-                    #[allow(unsafe_code)]
-                    unsafe {
-                        if (high, wide) == (SQUARE, SQUARE) {
-                            move_cells::<SIZE>(from, (row, column), to, pitch, (SQUARE, SQUARE), itemsize);
-                        } else {
-                            move_cells::<SIZE>(from, (row, column), to, pitch, (high, wide), itemsize);
+            for (left, top) in (0..run).step_by(wide).flat_map(|j| (0..height).step_by(high).map(move |i| (j, i))) {
+                let (high, wide) = (high.min(height - top), wide.min(run - left));
+                let from = self.ptr.wrapping_offset(first + offset + top as isize * row + left as isize * column);
+                let to = out[top * pitch + (done + left) * itemsize..].as_mut_ptr();
+                let piece = high * itemsize;
+                let is_staged = high > 1 && piece >= LINE && row == itemsize as isize;
+                if is_staged {
+                    for (j, column_) in stage.chunks_exact_mut(piece).take(wide).enumerate() {
+                        // SAFETY: `high` items inside of the view that follow each other.
+                        #[allow(unsafe_code)]
+                        unsafe {
+                            let from = from.wrapping_offset(j as isize * column);
+                            std::ptr::copy_nonoverlapping(from, column_.as_mut_ptr(), piece);
                         }
+                    }
+                }
+                // SAFETY: cells of rows and of a run inside of the view, or of the stage, which holds `wide` pieces
+                // (more than one item in a piece means that it has at most `PIECE` bytes). In `out`, which nobody else
+                // has, they lie in `high` of `height` rows, `wide` from item `done + left` on of the `width` that all
+                // runs have together; its length was asserted above.
+                #[allow(unsafe_code)]
+                unsafe {
+                    if is_staged {
+                        turn_cells::<SIZE>(stage.as_ptr(), piece, to, pitch, (high, wide), itemsize);
+                    } else {
+                        move_cells::<SIZE>(from, (row, column), to, pitch, (high, wide), itemsize);
                     }
                 }
             }
@@ -314,29 +333,5 @@ impl<'a> SourceView<'a> {
         // SAFETY: `len` bytes without gaps, which `from_raw_parts` promised can be read for `'a`.
         #[allow(unsafe_code)]
         Some(unsafe { std::slice::from_raw_parts(self.ptr.wrapping_offset(self.layout.offset), len) })
-    }
-}
-
-/// Move items between two places where they lie at strides, `pitch` bytes from row to row in the second.
-///
-/// # Safety
-/// The items can be read and written; those that are written overlap nothing.
-#[inline(always)]
-#[allow(clippy::inline_always, unsafe_code)] // So that squares and sizes are constants.
-unsafe fn move_cells<const SIZE: usize>(
-    from: *const u8,
-    (row, column): (isize, isize),
-    to: *mut u8,
-    pitch: usize,
-    (high, wide): (usize, usize),
-    itemsize: usize,
-) {
-    let itemsize = if SIZE == 0 { itemsize } else { SIZE };
-    for j in 0..wide {
-        for i in 0..high {
-            let item = from.wrapping_offset(i as isize * row + j as isize * column);
-            // SAFETY: as the caller promised.
-            unsafe { std::ptr::copy_nonoverlapping(item, to.wrapping_add(i * pitch + j * itemsize), itemsize) };
-        }
     }
 }

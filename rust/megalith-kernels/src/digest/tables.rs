@@ -24,7 +24,7 @@ use super::{BLOCK_BYTES, Blocks, buffer, gathered};
 const LINE: usize = 64;
 
 /// Bytes of the rows of a part along the fastest axis, about.
-const WIDTH: usize = 4 * LINE;
+const WIDTH: usize = 8 * LINE;
 
 /// A plane of so many bytes stays in the cache while its blocks are gathered one by one.
 const SMALL_PLANE: usize = 1 << 19;
@@ -49,12 +49,12 @@ pub(super) struct Table<'a> {
 /// What a thread takes.
 pub(super) enum Part<'a> {
     Blocks(Range<usize>),
-    Rows(Rows<'a>),
+    Rows(Band<'a>),
     Columns(Columns<'a>),
 }
 
 /// Whole rows of a plane.
-pub(super) struct Rows<'a> {
+pub(super) struct Band<'a> {
     table: &'a Table<'a>,
     plane: usize,
     rows: Range<usize>,
@@ -62,7 +62,7 @@ pub(super) struct Rows<'a> {
 
 /// A part of the columns of some rows of a plane.
 pub(super) struct Columns<'a> {
-    rows: Rows<'a>,
+    band: Band<'a>,
     columns: Range<usize>,
 }
 
@@ -104,13 +104,13 @@ impl<'a> Table<'a> {
                 let [least, most] = [TOGETHER.start, TOGETHER.end].map(|bytes| bytes / self.row_bytes());
                 let height = wide.clamp(least, most);
                 parts
-                    .extend(ranges(shape[self.axis], height).map(|rows| Part::Rows(Rows { table: self, plane, rows })));
+                    .extend(ranges(shape[self.axis], height).map(|rows| Part::Rows(Band { table: self, plane, rows })));
                 continue;
             }
             let columns = self.row_len().div_ceil(self.row_bytes().div_ceil(LONG));
             for rows in ranges(shape[self.axis], wide) {
                 parts.extend(ranges(self.row_len(), columns).map(|columns| {
-                    Part::Columns(Columns { rows: Rows { table: self, plane, rows: rows.clone() }, columns })
+                    Part::Columns(Columns { band: Band { table: self, plane, rows: rows.clone() }, columns })
                 }));
             }
         }
@@ -125,7 +125,7 @@ impl<'a> Table<'a> {
     }
 }
 
-impl Rows<'_> {
+impl Band<'_> {
     /// The digests of the blocks that begin in the rows.
     pub(super) fn digests(
         self,
@@ -175,28 +175,28 @@ impl Columns<'_> {
         scratch: &mut Vec<u8>,
         mut keep: impl FnMut(usize, u128),
     ) -> Result<()> {
-        let Self { rows: part, columns } = self;
-        let (table, rows) = (part.table, part.rows.clone());
+        let Self { band, columns } = self;
+        let (table, rows) = (band.table, band.rows.clone());
         let height = table.view.shape()[table.axis];
-        let end = part.byte(height, 0);
+        let end = band.byte(height, 0);
         let mut crossing = None;
         let mut streams = Vec::with_capacity(rows.len());
         // How far to read in the rows themselves, and in the rows behind them.
         let mut reach = [columns.start, 0];
         for row in rows.clone() {
-            let mut mine = Blocks::beginning_in(part.byte(row, columns.start)..part.byte(row, columns.end));
+            let mut mine = Blocks::beginning_in(band.byte(row, columns.start)..band.byte(row, columns.end));
             if !mine.is_empty() && blocks.bytes(mine.end - 1).end > end {
                 mine.end -= 1;
                 crossing = Some(mine.end);
             }
             let stream = Stream::of(mine, blocks);
-            let bytes = stream.stop.saturating_sub(part.byte(row, 0));
+            let bytes = stream.stop.saturating_sub(band.byte(row, 0));
             let columns = bytes.div_ceil(table.view.itemsize());
             reach[0] = reach[0].max(columns.min(table.row_len()));
             reach[1] = reach[1].max(columns.saturating_sub(table.row_len()));
             streams.push(stream);
         }
-        let plane = table.plane(part.plane);
+        let plane = table.plane(band.plane);
         let behind = rows.start + 1..(rows.end + 1).min(height);
         for (rows, columns) in [(rows, columns.start..reach[0]), (behind, 0..reach[1])] {
             for strip in ranges(columns.len(), (STRIP / table.view.itemsize()).max(1)) {
@@ -206,7 +206,7 @@ impl Columns<'_> {
                 let out = buffer(scratch, rows.len() * width)?;
                 plane.gather_table(rows.clone(), strip.clone(), out);
                 for ((row, bytes), stream) in rows.clone().zip(out.chunks_exact(width)).zip(&mut streams) {
-                    stream.feed(part.byte(row, strip.start), bytes, blocks, &mut keep);
+                    stream.feed(band.byte(row, strip.start), bytes, blocks, &mut keep);
                 }
             }
         }

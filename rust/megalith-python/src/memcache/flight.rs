@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+enum Outcome {
+    Awaited,
+    Value(Py<PyAny>),
+    Failed,
+}
+
 /// A key that a thread is computing.
 pub(crate) struct Flight {
-    /// None while it is computed, then the value, or that there is none.
-    outcome: Mutex<Option<Option<Py<PyAny>>>>,
+    outcome: Mutex<Outcome>,
     ended: Condvar,
     /// A forked child has the marker, and not the thread.
     pid: u32,
@@ -17,7 +22,7 @@ pub(crate) struct Flight {
 
 impl Flight {
     pub(crate) fn new() -> Self {
-        Self { outcome: Mutex::new(None), ended: Condvar::new(), pid: std::process::id() }
+        Self { outcome: Mutex::new(Outcome::Awaited), ended: Condvar::new(), pid: std::process::id() }
     }
 
     /// Whether the thread that computes is of this process.
@@ -25,12 +30,13 @@ impl Flight {
         self.pid == std::process::id()
     }
 
-    /// Say what came out of it.
+    /// Say what came out of it; None for an exception.
     pub(crate) fn end(&self, value: Option<Py<PyAny>>) {
         // In a child that the computing thread has forked nobody waits, and a waiter of the parent's may have held the
         // lock.
         if self.is_here() {
-            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) =
+                value.map_or(Outcome::Failed, Outcome::Value);
             self.ended.notify_all();
         }
     }
@@ -38,15 +44,19 @@ impl Flight {
     /// Wait for a while; whether it has ended. To be called detached.
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
         let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        let (outcome, _) =
-            self.ended.wait_timeout_while(outcome, timeout, |o| o.is_none()).unwrap_or_else(PoisonError::into_inner);
-        outcome.is_some()
+        let (outcome, _) = self
+            .ended
+            .wait_timeout_while(outcome, timeout, |outcome| matches!(outcome, Outcome::Awaited))
+            .unwrap_or_else(PoisonError::into_inner);
+        !matches!(*outcome, Outcome::Awaited)
     }
 
     /// The value, once it has ended with one.
     pub(crate) fn value(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        outcome.as_ref()?.as_ref().map(|value| value.clone_ref(py))
+        match &*self.outcome.lock().unwrap_or_else(PoisonError::into_inner) {
+            Outcome::Value(value) => Some(value.clone_ref(py)),
+            Outcome::Awaited | Outcome::Failed => None,
+        }
     }
 }
 
