@@ -6,15 +6,11 @@ Some are killed at a random instant. Others, of a build of their own, kill thems
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import megalith
 from megalith import shared
 from megalith.testing.faults import left_behind, shared_directory, tmpfs_command
 
@@ -230,33 +226,6 @@ OPERATIONS = (
     "callback that fails",
     "array that is waited for",
 )
-
-
-@pytest.fixture(scope="session")
-def crash_build(tmp_path_factory):
-    """A directory with a copy of the package whose core dies at MEGALITH_CRASH_AT.
-
-    MEGALITH_CRASH_TARGET names a directory where cargo keeps its build from run to run.
-    """
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        pytest.skip("crash points need a build of their own, and cargo is not on the path")
-    base = tmp_path_factory.mktemp("crash")
-    target = Path(os.environ.get("MEGALITH_CRASH_TARGET") or base / "target")
-    command = [cargo, "build", "-p", "megalith-python", "--features", "crash-points", "--locked"]
-    # Unoptimized, for the time it takes.
-    profile = {"CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_PROFILE_DEV_OPT_LEVEL": "0"}
-    env = {**os.environ, **profile, "PYO3_PYTHON": sys.executable}
-    built = subprocess.run(
-        [*command, "--target-dir", target], cwd=ROOT, env=env, capture_output=True, text=True, check=False
-    )
-    assert built.returncode == 0, built.stderr
-    package = base / "python" / "megalith"
-    shutil.copytree(Path(megalith.__file__).parent, package, ignore=shutil.ignore_patterns("_core.*so", "__pycache__"))
-    library = target / "debug" / ("lib_core.dylib" if sys.platform == "darwin" else "lib_core.so")
-    shutil.copy(library, package / "_core.abi3.so")
-    yield base / "python"
-    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

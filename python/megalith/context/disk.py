@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import datetime
 import functools
 import inspect
@@ -32,12 +33,19 @@ from joblib.func_inspect import filter_args
 from joblib.memory import AsyncNotMemorizedFunc, NotMemorizedFunc, NotMemorizedResult, expires_after
 
 from megalith import _core, records
-from megalith.context.entries import MAP_FROM, SUFFIX, Entries
+from megalith.context.entries import MAP_FROM, SUFFIX, Entries, look
 from megalith.context.keys import FunctionKey
-from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError, KeyMissingError, LockTimeoutError
+from megalith.exceptions import (
+    ArgumentError,
+    CacheWarning,
+    DTypeError,
+    FormatError,
+    KeyMissingError,
+    MegalithError,
+)
 from megalith.records.known_files import trust
-from megalith.records.reading import Record, open_record
-from megalith.shared.caching import turn
+from megalith.records.reading import Record
+from megalith.shared.caching import is_making, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +65,9 @@ __all__ = [
 # What a listing shows of an argument.
 SHOWN = 80
 
+# How often an entry is waited for that is gone when it is read, or was never one.
+TRIES = 3
+
 # Entries that `explain` looks at, the latest first.
 EXPLAINED = 1000
 
@@ -64,6 +75,12 @@ EXPLAINED = 1000
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 _MISSING: Any = object()
+
+# There is a file, but no result for this function in it, and it stays.
+_REFUSED: Any = object()
+
+# Whether this task is computing something that others may wait for.
+_is_making: contextvars.ContextVar[bool] = contextvars.ContextVar("_is_making", default=False)
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
@@ -99,6 +116,10 @@ class _Call(NamedTuple):
     arguments: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+
+class _PickledError(Exception):
+    """An entry is a pickle, and those are not allowed."""
 
 
 class Backend(FileSystemStoreBackend):  # type: ignore[misc]
@@ -153,12 +174,14 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
         return self.entries.path(call_id[0], call_id[1])
 
     def find(self, call_id: Sequence[str]) -> Record | None:
-        """Read an entry here or below; None if there is none, or if it is a pickle and those are not allowed.
+        """Read an entry here or below; None if there is none.
 
         Raises
         ------
         FormatError, OSError
-            If it is damaged.
+            If it is damaged, or cannot be read.
+        _PickledError
+            If it is a pickle, and those are not allowed.
         """
         path = self.path(call_id)
         found = self.entries.read(path, self.mmap_mode)
@@ -167,7 +190,7 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
         value, about = found
         if type(about) is dict and about.get("pickled") is True:
             if not self.allow_pickle:
-                return None
+                raise _PickledError
             return Record(_unpickled(value), about)
         _trust(value, path)
         return found
@@ -192,7 +215,11 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
         self, call_id: Sequence[str], verbose: int = 1, timestamp: float | None = None, metadata: Any = None
     ) -> Any:
         """Return the value of an entry."""
-        found = self.find(call_id)
+        try:
+            found = self.find(call_id)
+        except _PickledError:
+            message = f"the result is a pickle; allow_pickle=True reads it: {self.path(call_id)}"
+            raise KeyMissingError(message, key=call_id[1], root=self.location) from None
         if found is None:
             message = f"no such result; it may have been cleared: {self.path(call_id)}"
             raise KeyMissingError(message, key=call_id[1], root=self.location)
@@ -204,13 +231,17 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
         self.entries.write(call_id[0], call_id[1], records.plan(item, suffix=SUFFIX, exact=True), replace=True)
 
     def contains_item(self, call_id: Sequence[str]) -> bool:
-        """Whether there is an entry."""
-        return self.holder(call_id) is not None
+        """Whether there is an entry that may be read; a damaged one counts."""
+        holder = self.holder(call_id)
+        return holder is not None and (
+            self.allow_pickle or (_about(holder.path(call_id)) or {}).get("pickled") is not True
+        )
 
     def clear_item(self, call_id: Sequence[str]) -> None:
         """Remove an entry."""
         if not self.entries.readonly:
-            self.entries.remove(self.path(call_id))
+            with contextlib.suppress(PermissionError):
+                self.entries.remove(self.path(call_id))
 
     def get_metadata(self, call_id: Sequence[str]) -> dict[str, Any]:
         """Return what is known of an entry, an empty dict if there is none."""
@@ -352,7 +383,9 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         """Return the result of a call, from disk if it is there."""
         call = self._call_of(args, kwargs)
         found = self._find(call)
-        return found if found is not _MISSING else self._make(call)[0]
+        if found is _MISSING or found is _REFUSED:
+            return self._make(call, force=found is _REFUSED)[0]
+        return found
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Be a method of the instances of a class."""
@@ -548,7 +581,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
     def _is_in_cache_and_valid(self, call_id: tuple[str, str], *, damaged: bool = False) -> bool:
         """Whether a result is there and may be used; `damaged` is what to say of one whose file is damaged."""
         holder = self.store_backend.holder(call_id)
-        if holder is None:
+        if holder is None or not self.store_backend.contains_item(call_id):
             return False
         about = _about(holder.path(call_id))
         if about is None:
@@ -562,19 +595,24 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         return True
 
     def _find(self, call: _Call) -> Any:
-        """Return the result on disk, or `_MISSING`; what is damaged is set aside with a warning."""
+        """Return the result on disk, `_MISSING`, or `_REFUSED`; what is damaged is set aside with a warning."""
         start = time.time()
         try:
             found = self.store_backend.find(call.id)
+        except _PickledError:
+            return _REFUSED
         except Exception as error:
-            holder = self.store_backend.holder(call.id)
-            if holder is not None and isinstance(error, FormatError):
-                holder.entries.set_aside(holder.path(call.id))
             self.warn(
                 f"Exception while loading results for {self._signature(call)}: it is computed again\n"
                 f"{traceback.format_exc()}"
             )
-            return _MISSING
+            holder = self.store_backend.holder(call.id)
+            # What could not be read this time may be all right.
+            is_damaged = not isinstance(error, MemoryError | OSError) or isinstance(error, MegalithError)
+            is_aside = holder is not None and is_damaged and holder.entries.set_aside(holder.path(call.id))
+            if is_aside or not os.path.lexists(self.store_backend.path(call.id)):
+                return _MISSING
+            return _REFUSED
         if found is None:
             return _MISSING
         is_valid = self.cache_validation_callback
@@ -589,17 +627,19 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
 
     def _make(self, call: _Call, *, force: bool = False) -> tuple[Any, dict[str, Any]]:
         """Compute a result and write it, or wait for another process that does."""
+        tries = 0
         while True:
+            tries += 1
             with contextlib.ExitStack() as stack:
                 is_ours = self._turn(stack, call)
                 if is_ours is not False or force:
                     making = _Making(self, call)
                     return making.keep(self.func(*call.args, **call.kwargs), replace=force)
                 found = self._find(call)
-                if found is not _MISSING:
+                if found is not _MISSING and found is not _REFUSED:
                     return found, {}
-                # It was there and is not any more, or it is but cannot be read.
-                force = self.store_backend.has(call.id)
+                # It was there, and is not any more, or is not for us.
+                force = found is _REFUSED or tries == TRIES
 
     def _turn(self, stack: contextlib.ExitStack, call: _Call) -> bool | None:
         """Wait for the turn to compute: False if it is there by now, None where nothing can be written."""
@@ -607,12 +647,13 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         if entries.readonly:
             return None
         name = entries.name(*call.id)
+        # A task that is computing does not wait: whoever computes this might wait for it.
+        timeout = 0 if _is_making.get() else -1
         try:
             entries.prepare(name.directory)
-            return stack.enter_context(turn(name, -1, _say_nothing))
-        except (LockTimeoutError, OSError):
-            # The function has asked for its own result, or nothing can be locked here. What cannot be written either
-            # is told when that is tried.
+            return stack.enter_context(turn(name, timeout, _say_nothing))
+        except (OSError, FormatError):
+            # Also if the function asks for its own result. What cannot be written is told when it is.
             return None
 
     def _plan(self, output: Any, about: dict[str, Any]) -> records.Plan | None:
@@ -627,11 +668,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
                 )
                 return None
         try:
-            import cloudpickle
-        except ImportError:  # joblib before 1.6 has its own
-            from joblib.externals import cloudpickle
-        try:
-            pickled = np.frombuffer(cloudpickle.dumps(output), np.uint8)
+            pickled = np.frombuffer(_pickled(output), np.uint8)
         except Exception as error:
             self._warn_once(f"the result of {self.keys.name} is returned but not kept: it cannot be pickled: {error}")
             return None
@@ -661,6 +698,8 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
                 text = json.dumps(self.keys.parts()).encode()
                 draft = _core.Draft(path, len(text))
                 try:
+                    with open(draft.duplicate(), "rb") as file:  # noqa: PTH123
+                        os.fchmod(file.fileno(), self.store_backend.entries.mode)
                     draft.write(0, text)
                     draft.publish(replace=True)
                 finally:
@@ -669,7 +708,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
 
     def _explain_entry(self, path: str) -> Explanation:
         try:
-            about = open_record(path, "r", 0, unnoted=True).about or {}
+            about = look(path).about or {}
         except (ValueError, OSError) as error:
             return Explanation(hit=False, reason=f"a result is there but damaged, so it is computed again: {error}")
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.get("time", 0)))
@@ -801,7 +840,7 @@ class _Making:
                 # As later calls do, so that a result is the same thing at first and from then on.
                 found = function._find(call)
                 return (output if found is _MISSING else found), about
-        except (OSError, MemoryError) as error:
+        except (OSError, MemoryError, FormatError) as error:
             function._warn_unwritten(error)
         return output, about
 
@@ -813,7 +852,9 @@ class AsyncMemorizedFunc(MemorizedFunc):
         """Return the result of a call, from disk if it is there."""
         call = self._call_of(args, kwargs)
         found = self._find(call)
-        return found if found is not _MISSING else (await self._make_async(call))[0]
+        if found is _MISSING or found is _REFUSED:
+            return (await self._make_async(call, force=found is _REFUSED))[0]
+        return found
 
     async def call(self, /, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
         """Compute, whatever is on disk, and keep the result."""
@@ -829,21 +870,24 @@ class AsyncMemorizedFunc(MemorizedFunc):
     async def _make_async(self, call: _Call, *, force: bool = False) -> tuple[Any, dict[str, Any]]:
         """As `_make`, without keeping other tasks waiting."""
         pause = 0.001
+        tries = 0
         while True:
             is_there, claim = self._take(call)
+            before = _is_making.get()
             try:
                 if claim is not None or force:
+                    _is_making.set(True)
                     making = _Making(self, call)
                     return making.keep(await self.func(*call.args, **call.kwargs), replace=force)
             finally:
+                _is_making.set(before)
                 if isinstance(claim, _core.Turned):
                     claim.release()
-            if is_there:
-                found = self._find(call)
-                if found is not _MISSING:
-                    return found, {}
-                force = self.store_backend.has(call.id)
-                continue
+            found = self._find(call) if is_there else _MISSING
+            if found is not _MISSING and found is not _REFUSED:
+                return found, {}
+            tries += is_there
+            force = found is _REFUSED or tries == TRIES
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.02)
 
@@ -855,9 +899,11 @@ class AsyncMemorizedFunc(MemorizedFunc):
         name = entries.name(*call.id)
         try:
             entries.prepare(name.directory)
-            return _core.shared_turn(name.directory, name.prefix, name.id, 0.0)
-        except OSError:
+            is_there, claim = _core.shared_turn(name.directory, name.prefix, name.id, 0.0)
+        except (OSError, FormatError):
             return False, True
+        # As in `_turn`; a thread may be computing what runs this task.
+        return is_there, claim or (not is_there and (_is_making.get() or is_making())) or None
 
 
 class BoundMemorizedFunc:
@@ -1174,6 +1220,17 @@ def _check_mmap_mode(mmap_mode: Any) -> None:
         raise ArgumentError(message, name="mmap_mode", got=mmap_mode, expected="None, 'r', 'c', 'r+' or 'w+'")
 
 
+def _pickled(value: Any) -> bytes:
+    """Return a pickle of an object, code and all where no module has it."""
+    try:
+        import cloudpickle
+    except ImportError:
+        # Before its version 1.6 joblib had it inside.
+        from joblib.externals import cloudpickle
+    pickled: bytes = cloudpickle.dumps(value)
+    return pickled
+
+
 def _unpickled(value: Any) -> Any:
     """Return the object in an entry that was pickled, its checksum already verified."""
     import pickle
@@ -1184,7 +1241,7 @@ def _unpickled(value: Any) -> Any:
 def _about(path: str) -> dict[str, Any] | None:
     """Return what is known of an entry, None of one that is damaged or gone."""
     try:
-        about = open_record(path, "r", 0, unnoted=True).about
+        about = look(path).about
     except (ValueError, OSError):
         return None
     return about if type(about) is dict else {}

@@ -3,13 +3,14 @@
 ::
 
     <root>/
-        total                          bytes of all entries, added to before an entry appears
+        total.bytes                    of all entries; no module can have this name
         <module>/<function>/
             <key of the call>.npz      a record: the value, and what is to be known of it
             <digest>.json              what a version of the function is made of, for `explain`
             megalith-<uid>/            locks of keys that are being computed, and drafts
 
-The total may say too much (a writer was killed), never too little: a scan, made when it is above the limit, mends it.
+The total may say too much (a writer was killed), never too little: entries are counted under the lock under which they
+appear and go. A scan, made when it is above the limit, mends it.
 A hit sets the time of last use of its file; those not used for the longest time go first. What goes is unlinked, so
 who has it mapped keeps it.
 """
@@ -20,8 +21,10 @@ import contextlib
 import heapq
 import os
 import re
+import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +40,9 @@ SUFFIX = ".npz"
 # A damaged entry is set aside under its name and this, until the next scan.
 DAMAGED = ".damaged"
 
+# The total where nobody has counted the entries yet.
+UNKNOWN = -1
+
 # Arrays of so many bytes are mapped on a hit, where nothing else was asked for.
 MAP_FROM = 64 << 20
 
@@ -44,6 +50,8 @@ MAP_FROM = 64 << 20
 SCAN_SHARE = 20
 
 _KEY = re.compile(r"[0-9a-f]{32}\.npz")
+
+_indexes: weakref.WeakSet[_Index] = weakref.WeakSet()
 
 
 class Item(NamedTuple):
@@ -137,12 +145,11 @@ class Entries:
         FormatError, OSError
             If it is damaged, or cannot be read.
         """
-        map_from = MAP_FROM if mmap_mode is None else 0
         try:
             if mmap_mode is None:
-                found = open_record(path, None, map_from, map_from=map_from, unnoted=True)
+                found = _open(path, None, MAP_FROM, map_from=MAP_FROM)
             else:
-                found = open_record(path, "r" if mmap_mode == "r" else "c", 0, unnoted=True)
+                found = _open(path, "r" if mmap_mode == "r" else "c", 0)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not self.readonly:
@@ -157,38 +164,30 @@ class Entries:
         OSError
             If it cannot be written.
         """
-        directory = f"{self.root}/{function}"
-        total = self._add(plan.nbytes)
+        draft = _core.Draft.shared(f"{self.root}/{function}", "", key, SUFFIX, plan.nbytes, self.mode, reserve=False)
         try:
-            draft = _core.Draft.shared(directory, "", key, SUFFIX, plan.nbytes, self.mode, reserve=False)
-            try:
-                plan.write(draft)
-                draft.publish(replace=replace)
-            finally:
-                draft.discard()
-        except BaseException as error:
-            self._add(-plan.nbytes)
-            if isinstance(error, FileExistsError):
-                return False
-            raise
+            plan.write(draft)
+            # Others may have a limit on the same directory.
+            is_counted = self.limit is not None or os.path.exists(self._total)  # noqa: PTH110
+            total = draft.publish(replace=replace, books=self._total if is_counted else None)
+        except FileExistsError:
+            return False
+        finally:
+            draft.discard()
         self._keep_limits(total, Item(time.time(), self.path(function, key), plan.nbytes))
         return True
 
     def remove(self, path: str) -> bool:
         """Remove an entry; whether there was one."""
-        try:
-            size = os.stat(path).st_size  # noqa: PTH116
-            os.unlink(path)  # noqa: PTH108
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        self._add(-size)
-        return True
+        return _core.books_remove(path, self._total)[0]
 
-    def set_aside(self, path: str) -> None:
-        """Take a damaged entry out of the way, where that is possible."""
+    def set_aside(self, path: str) -> bool:
+        """Take a damaged entry out of the way; whether that was possible."""
         if not self.readonly:
             with contextlib.suppress(OSError):
                 os.replace(path, path + DAMAGED)  # noqa: PTH105
+                return True
+        return False
 
     def forget_total(self) -> None:
         """Have the next writer count anew: entries were removed without a word."""
@@ -217,58 +216,51 @@ class Entries:
 
     @property
     def _total(self) -> str:
-        return f"{self.root}/total"
+        return f"{self.root}/total.bytes"
 
-    def _add(self, nbytes: int) -> int | None:
-        """Add to the total: the new one, None where no limit needs it or it cannot be had."""
-        if self.limit is None:
-            # Others may have a limit on the same directory.
-            if os.path.exists(self._total):  # noqa: PTH110
-                with contextlib.suppress(OSError):
-                    _core.add_to_total(self._total, nbytes)
-            return None
-        try:
-            total = _core.add_to_total(self._total, nbytes)
-            if total is None:
-                total = _core.add_to_total(self._total, sum(item.size for item in self.items()) + nbytes, first=True)
-        except OSError:
-            return None
-        return total
+    def _is_full(self, total: int | None) -> bool:
+        return self.limit is not None and total is not None and total > self.limit
 
     def _keep_limits(self, total: int | None, added: Item) -> None:
         """Remove what was not used for the longest time until the limits are kept."""
-        is_full = self.limit is not None and total is not None and total > self.limit
-        if not is_full and self.max_age is None:
+        is_unknown = self.limit is not None and total == UNKNOWN
+        if not self._is_full(total) and not is_unknown and self.max_age is None:
             self._index.add(added)
             return
         with self._index.lock:
             self._index.add(added)
-            if self._index.is_stale():
-                total = self._scan(total)
+            is_scanned = is_unknown or self._index.is_stale()
+            if is_scanned:
+                total = self._scan()
             oldest_allowed = 0.0 if self.max_age is None else time.time() - self.max_age
-            scanned = False
             while True:
-                is_full = self.limit is not None and total is not None and total > self.limit
+                is_full = self._is_full(total)
                 item = self._index.oldest()
                 if item is None:
-                    if not is_full or scanned:
+                    if not is_full or is_scanned:
                         return
-                    total, scanned = self._scan(total), True
+                    total, is_scanned = self._scan(), True
                     continue
                 if not is_full and item.used >= oldest_allowed:
                     return
                 self._index.drop()
-                if self.remove(item.path) and total is not None:
-                    total -= item.size
+                # One that cannot be removed is another user's.
+                with contextlib.suppress(OSError):
+                    _, total = _core.books_remove(item.path, self._total)
 
-    def _scan(self, total: int | None) -> int | None:
+    def _scan(self) -> int | None:
         """Make the index anew, and mend the total."""
         start = time.monotonic()
-        before = None if total is None else self._add(0)
+        added = None
+        if self.limit is not None:
+            with contextlib.suppress(OSError):
+                added = _core.books_added(self._total)
         items = list(self.items())
         self._index.fill(items, time.monotonic() - start)
-        # What others have added since is kept, so the total is never too small.
-        return None if before is None else self._add(sum(item.size for item in items) - before)
+        if added is not None:
+            with contextlib.suppress(OSError):
+                return _core.books_settle(self._total, sum(item.size for item in items), added)
+        return None
 
 
 class _Index:
@@ -276,6 +268,7 @@ class _Index:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        _indexes.add(self)
         self._items: list[Item] = []
         self._made = -float("inf")
         self._took = 0.0
@@ -313,6 +306,31 @@ class _Index:
     def drop(self) -> None:
         """Forget the oldest."""
         heapq.heappop(self._items)
+
+
+def _renew_locks() -> None:
+    for index in _indexes:
+        index.lock = threading.RLock()
+
+
+# A thread that held one is not there in a forked child.
+os.register_at_fork(after_in_child=_renew_locks)
+
+
+def look(path: str) -> Record:
+    """Read what is known of an entry, with its arrays mapped; the time of its last use stays.
+
+    Raises
+    ------
+    FormatError, OSError
+        If it is damaged, or cannot be read.
+    """
+    return _open(path, "r", 0)
+
+
+def _open(path: str, mmap_mode: Any, verify_below: int, *, map_from: int = sys.maxsize) -> Record:
+    """Read a file that is no link; its time of last use stays."""
+    return open_record(path, mmap_mode, verify_below, map_from=map_from, unnoted=True, flags=os.O_NOFOLLOW)
 
 
 def function_of(root: str, path: str) -> str:

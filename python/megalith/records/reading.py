@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -207,6 +208,7 @@ def open_record(
     map_from: int = sys.maxsize,
     unnoted: bool = False,
     processes: Processes = None,
+    flags: int = 0,
 ) -> Record:
     """Read a value from a file, and what was said of it.
 
@@ -224,6 +226,8 @@ def open_record(
         Whether the file's time of last access stays as it is, where the system allows that.
     processes : int or 'serial', optional
         Upper bound on threads; None means all cores given to this process.
+    flags : int
+        How the file is opened as well: `os.O_NOFOLLOW` for instance.
 
     Returns
     -------
@@ -236,9 +240,12 @@ def open_record(
         As `load`.
     """
     name = os.fspath(path)
-    descriptor = _open(name, unnoted=unnoted)
+    descriptor = _open(name, flags, unnoted=unnoted)
     try:
-        size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError(f"{name}: it is no file", path=path, field="type", got=stat.filemode(status.st_mode)[0])
+        size = status.st_size
         if size <= SMALL_BYTES and mmap_mode is None and map_from > size:
             view = memoryview(os.read(descriptor, size))
             return _read(view, name, _copies(view), verify_below, processes)
@@ -257,14 +264,18 @@ def open_record(
     finally:
         os.close(descriptor)
     # Another file has the name by now.
-    return open_record(path, mmap_mode, verify_below, map_from=map_from, unnoted=unnoted, processes=processes)
+    return open_record(
+        path, mmap_mode, verify_below, map_from=map_from, unnoted=unnoted, processes=processes, flags=flags
+    )
 
 
-def _open(name: str, *, unnoted: bool) -> int:
+def _open(name: str, flags: int, *, unnoted: bool) -> int:
+    # A pipe would be waited for.
+    flags |= os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     if unnoted:
         with contextlib.suppress(PermissionError):  # Only the owner may.
-            return os.open(name, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOATIME", 0))
-    return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(name, flags | getattr(os, "O_NOATIME", 0))
+    return os.open(name, flags)
 
 
 def _by_size(map_from: int, small: Make, large: Make) -> Make:

@@ -63,6 +63,11 @@ class _Held(threading.local):
 _held = _Held()
 
 
+def is_making() -> bool:
+    """Whether this thread is making something that others may wait for."""
+    return bool(_held.names)
+
+
 def cache(
     id: str,
     array_or_callback: Any,

@@ -26,9 +26,13 @@ pub const DRAFT_STEPS: [&str; 11] = [
 #[cfg(any(test, feature = "crash-points"))]
 pub const LOCK_STEPS: [&str; 5] = ["directory-made", "lock-opened", "lock-held", "lock-removed", "lock-released"];
 
+/// The steps of books that are kept of files.
+#[cfg(any(test, feature = "crash-points"))]
+pub const BOOKS_STEPS: [&str; 3] = ["counted", "removed", "settled"];
+
 /// Every step there is.
 #[cfg(any(test, feature = "crash-points"))]
-pub const STEPS: [&[&str]; 2] = [&DRAFT_STEPS, &LOCK_STEPS];
+pub const STEPS: [&[&str]; 3] = [&DRAFT_STEPS, &LOCK_STEPS, &BOOKS_STEPS];
 
 /// Die here if the test says so.
 ///

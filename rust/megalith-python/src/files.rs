@@ -200,13 +200,16 @@ impl Draft {
         put(py, &file, &self.path, offset, &shape, &spans, source, &Call { processes, progress })
     }
 
-    /// Give the file its name.
-    #[pyo3(signature = (*, replace))]
-    fn publish(&self, py: Python<'_>, replace: bool) -> PyResult<()> {
+    /// Give the file its name; with `books`, counted in the total that this file holds, which is returned.
+    #[pyo3(signature = (*, replace, books=None))]
+    fn publish(&self, py: Python<'_>, replace: bool, books: Option<PathBuf>) -> PyResult<Option<i64>> {
         let draft = self.draft.lock().unwrap_or_else(PoisonError::into_inner).take();
         let draft = draft.ok_or_else(|| to_python(py, ended()))?;
         step("written");
-        run(py, &Call::default(), SYSTEM_CALL, |_| draft.publish(replace))
+        run(py, &Call::default(), SYSTEM_CALL, |_| match &books {
+            None => draft.publish(replace).map(|()| None),
+            Some(books) => books::publish(draft, replace, books),
+        })
     }
 
     /// Forget the file.
@@ -215,12 +218,22 @@ impl Draft {
     }
 }
 
-/// Add to the total that a file holds, which many processes add to: the new total, None if there is none yet and this
-/// is not to be the first amount.
+/// Remove a file, and its bytes from a total: whether it was there, and the new total, None if there is none.
 #[pyfunction]
-#[pyo3(signature = (path, amount, *, first=false))]
-pub(crate) fn add_to_total(py: Python<'_>, path: PathBuf, amount: i64, first: bool) -> PyResult<Option<i64>> {
-    run(py, &Call::default(), SYSTEM_CALL, |_| books::add(&path, amount, first))
+pub(crate) fn books_remove(py: Python<'_>, path: PathBuf, books: PathBuf) -> PyResult<(bool, Option<i64>)> {
+    run(py, &Call::default(), SYSTEM_CALL, |_| books::remove(&path, &books))
+}
+
+/// The bytes ever added to a total, to be asked for before all files are counted.
+#[pyfunction]
+pub(crate) fn books_added(py: Python<'_>, books: PathBuf) -> PyResult<i64> {
+    run(py, &Call::default(), SYSTEM_CALL, |_| books::added(&books))
+}
+
+/// Make a count of all files the total: the new one.
+#[pyfunction]
+pub(crate) fn books_settle(py: Python<'_>, books: PathBuf, counted: i64, added: i64) -> PyResult<i64> {
+    run(py, &Call::default(), SYSTEM_CALL, |_| books::settle(&books, counted, added))
 }
 
 /// Note that a file was used now; whether the system let us.

@@ -28,7 +28,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<kernels::Pairs>()?;
     module.add_class::<files::File>()?;
     module.add_class::<files::Draft>()?;
-    module.add_function(wrap_pyfunction!(files::add_to_total, module)?)?;
+    module.add_function(wrap_pyfunction!(files::books_remove, module)?)?;
+    module.add_function(wrap_pyfunction!(files::books_added, module)?)?;
+    module.add_function(wrap_pyfunction!(files::books_settle, module)?)?;
     module.add_function(wrap_pyfunction!(files::touch, module)?)?;
     module.add_function(wrap_pyfunction!(files::plain_header, module)?)?;
     module.add_class::<shm::Segment>()?;
