@@ -355,6 +355,15 @@ def test_constants_that_are_equal_but_not_the_same_count(first, second):
     assert not same(f"def f(): return {first}", f"def f(): return {second}")
 
 
+@pytest.mark.parametrize("form", ["g({}=x)", "g(x, {}=1)", "g(*x, {}=1)", "g(**x, {}=1)", "x.g({}=1)", "x({}=1).y"])
+def test_the_names_of_keywords_in_calls_count(form):
+    assert not same(f"def f(x): return {form.format('low')}", f"def f(x): return {form.format('high')}")
+
+
+def test_the_order_of_keywords_in_calls_counts():
+    assert not same("def f(x): return g(low=1, high=2)", "def f(x): return g(high=1, low=2)")
+
+
 NESTED = """
 def f(x):
     '''Words.'''

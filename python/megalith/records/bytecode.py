@@ -136,7 +136,7 @@ def canonical(code: types.CodeType, imports: Mapping[str, Reference], references
     for i, step in enumerate(steps):
         parts.append(text(step.opname))
         if step.opcode in _CONSTANTS:
-            parts.append(_constant(step.argval, imports, references))
+            parts.append(_constant(_value(code, step), imports, references))
         elif step.opcode in _NAMES:
             parts.append(plain(step.argval))
             _note(steps, i, imports, references)
@@ -171,6 +171,11 @@ def _without_words(steps: list[dis.Instruction]) -> list[dis.Instruction]:
         else:
             kept.append(step)
     return kept
+
+
+def _value(code: types.CodeType, step: dis.Instruction) -> Any:
+    """Return the constant of an instruction; before Python 3.13 dis does not look up the names of keywords."""
+    return code.co_consts[step.arg] if step.opname == "KW_NAMES" and step.arg is not None else step.argval
 
 
 def _constant(value: Any, imports: Mapping[str, Reference], references: dict[Reference, None]) -> bytes:
