@@ -522,6 +522,27 @@ def test_cached_properties_do_not_count():
     assert digest(used) == digest(unused)
 
 
+class Prepared(Settings):
+    def __init__(self, gain, extra):
+        super().__init__(gain)
+        self.extra = extra
+
+
+def test_all_attributes_of_dataclasses_count():
+    first, second = Settings(1.0), Settings(1.0)
+    second.table = [1]
+    assert digest(first) != digest(second)
+    assert digest(Prepared(1.0, 2)) != digest(Prepared(1.0, 3))
+    assert digest(Prepared(1.0, 2)) == digest(Prepared(1.0, 2))
+
+
+def test_what_a_defaultdict_makes_counts():
+    by_type = {kind: collections.defaultdict(kind, a=1) for kind in (int, list, str, None)}
+    assert len({digest(value) for value in by_type.values()}) == 4
+    assert digest(by_type[int]) == digest(collections.defaultdict(int, a=1))
+    assert digest(collections.defaultdict(lambda: 1)) != digest(collections.defaultdict(lambda: 2))
+
+
 def test_random_states_count_by_where_they_are():
     first, second = np.random.default_rng(1), np.random.default_rng(1)
     assert digest(first) == digest(second)

@@ -6,6 +6,7 @@ than its state says (an open file, a lock, a generator) is refused.
 
 from __future__ import annotations
 
+import collections
 import copyreg
 import dataclasses
 import enum
@@ -82,6 +83,15 @@ def _enum(value: enum.Enum, work: Work) -> bytes:
     if type(content) is object:
         content = None
     return other("enum", text(qualified(type(value))), encode(value._name_, work), encode_part(content, work, ".value"))
+
+
+@builtin(collections.defaultdict)
+def _defaultdict(value: collections.defaultdict[Any, Any], work: Work) -> bytes:
+    def content(value: collections.defaultdict[Any, Any], work: Work) -> bytes:
+        factory = encode_part(value.default_factory, work, ".default_factory")
+        return other("defaultdict", factory, _items_of_dict(value, work))
+
+    return work.within(value, content)
 
 
 @builtin(io.BytesIO, io.StringIO)
@@ -241,6 +251,11 @@ def _state(value: Any, state: Any, work: Work) -> bytes:
     return other("state", encode(len(parts), work), b"".join(parts)) if parts else b"N"
 
 
+def _all_attributes(value: Any) -> dict[str, Any]:
+    state = object.__getstate__(value)
+    return {**(state[0] or {}), **state[1]} if isinstance(state, tuple) else state or {}
+
+
 def _is_cached(cls: type, name: str) -> bool:
     for base in cls.__mro__:
         found = base.__dict__.get(name)
@@ -269,10 +284,10 @@ def _taken_apart(value: Any, work: Work) -> bytes:
     if hasattr(cls, "__next__"):
         raise refusal(value, "" if cls.__name__ in _WHAT else "reading it would use it up")
     if dataclasses.is_dataclass(cls) and _is_plainly_taken_apart(cls):
-        state = {
+        fields = {
             field.name: getattr(value, field.name) for field in dataclasses.fields(cls) if hasattr(value, field.name)
         }
-        return other("dataclass", _class(cls, work), _state(value, state, work))
+        return other("dataclass", _class(cls, work), _state(value, {**_all_attributes(value), **fields}, work))
     try:
         reducer = copyreg.dispatch_table.get(cls)
         reduced = reducer(value) if reducer is not None else value.__reduce_ex__(4)
