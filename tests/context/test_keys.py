@@ -743,6 +743,22 @@ def test_dispatchers_of_numba_count_by_the_function_inside():
             "yield x",
             "yield -x",
         ),
+        ("OPERATIONS = {'a': lambda x: x}\ndef f(x): return OPERATIONS['a'](x)", "x: x", "x: -x"),
+        ("def g(x): return x\nSTEPS = [[g, 1]]\ndef f(x): return STEPS[0][0](x)", "return x", "return -x"),
+        ("class C:\n    def run(self): return 1\nC1 = C()\ndef f(x): return C1.run()", "1\nC1", "2\nC1"),
+        (
+            "import enum\nclass E(enum.Enum):\n    A = 1\n    def run(self): return 1\nA = E.A\n"
+            "def f(x): return A.run()",
+            "return 1",
+            "return 2",
+        ),
+        (
+            "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass C:\n    a: int\n"
+            "LIMITS = C(1)\ndef f(x): return LIMITS.a",
+            "C(1)",
+            "C(2)",
+        ),
+        ("import operator\nget = operator.itemgetter(1)\ndef f(x): return get(x)", "(1)", "(2)"),
         ("def g(x): return x\nSTEPS = (g, abs)\ndef f(x): return [step(x) for step in STEPS]", "return x", "return -x"),
     ],
 )
@@ -750,6 +766,30 @@ def test_functions_behind_what_python_makes_of_them_count(source, old, new):
     assert old in source
     assert same(source, source)
     assert not same(source, source.replace(old, new, 1))
+
+
+def test_functions_that_are_put_into_a_table_count_and_data_do_not():
+    f = compiled("TABLE = {'a': len, 'n': [1]}\ndef f(x): return TABLE[x](x)", "f")
+    table = f.__globals__["TABLE"]
+    key = FunctionKey(f)
+    first = key.function_digest()
+    table.update(b=3, n=[2])
+    assert key.function_digest() == first
+    for name, function in [("a", abs), ("c", len)]:
+        before, table[name] = key.function_digest(), function
+        assert key.function_digest() != before
+    table.update(a=len)
+    del table["c"]
+    assert key.function_digest() == first
+
+
+def test_a_class_that_gets_another_base_counts():
+    source = "class A:\n    def run(self): return 1\nclass B:\n    def run(self): return 2\nclass C(A): pass\n"
+    f = compiled(source + "def f(x): return C().run()", "f")
+    key = FunctionKey(f)
+    before = key.function_digest()
+    f.__globals__["C"].__bases__ = (f.__globals__["B"],)
+    assert key.function_digest() != before
 
 
 def test_a_module_that_is_loaded_anew_counts(tmp_path, monkeypatch):

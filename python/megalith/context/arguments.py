@@ -58,6 +58,11 @@ class Arguments:
         parameter = self._parameters.get(name)
         return inspect.Parameter.empty if parameter is None else parameter.default
 
+    def defaults(self) -> list[Any]:
+        """Return all defaults."""
+        empty = inspect.Parameter.empty
+        return [parameter.default for parameter in self._parameters.values() if parameter.default is not empty]
+
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Any, ...]]:
         """Return names and values."""
         call = self._call

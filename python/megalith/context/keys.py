@@ -32,8 +32,8 @@ class FunctionKey:
     A key stands for what the function does and for the arguments of a call. The function counts by its compiled code,
     its defaults, its closure as it is now, the functions and classes of the user's modules that it reaches and the
     plain data in their globals, read at each call, and the versions of installed packages. Comments, docstrings and
-    the place of the code do not count. Globals that can change (lists, arrays, objects) are not looked at: make them
-    arguments, or name them in `depends`.
+    the place of the code do not count. Of globals that can change (lists, dicts, arrays, objects) only the functions in
+    them and the methods of their classes count, and not their state: make them arguments, or name them in `depends`.
 
     Parameters
     ----------
@@ -114,9 +114,9 @@ class FunctionKey:
         except Refused as refused:
             raise refused.error("", f" of {self.name}") from refused.__cause__
         self._key = key
-        bound = (*self._bound, *self._bound_keywords.values())
-        self._is_all_watched = not self._depends and key is None and all(map(code.is_data, bound))
         self._arguments = Arguments(inner, self.name, ignore or ())
+        fixed = (*self._bound, *self._bound_keywords.values(), *self._arguments.defaults())
+        self._is_all_watched = not self._depends and key is None and all(map(code.is_data, fixed))
         self._last: tuple[bytes, bytes] = (b"", b"")
 
     def __reduce__(self) -> Any:
@@ -174,8 +174,8 @@ class FunctionKey:
         watched : tuple of (kind, place, name, value), or None
             As long as these are the very same, so is the function (but for its ``__defaults__``, if somebody sets
             them). The kinds are those of `megalith.records.code.Code.watched`. None if there is more to look at: what
-            it depends on, a `key` that may give something else each time, a `self` or arguments of a partial that may
-            change.
+            it depends on, a `key` that may give something else each time, a `self`, defaults or arguments of a partial
+            that may change.
         """
         if not self._is_all_watched:
             return None

@@ -2,7 +2,8 @@
 
 A code object counts by its instructions (`bytecode`). From there the walk goes on to what these name: functions and
 classes of the user's own modules are read in the same way, plain data that cannot change counts by value, a package
-that is installed counts by its version. Globals that can change, and objects nobody can tell apart, are left out.
+that is installed counts by its version. Of globals that can change the functions in them and the methods of their
+classes count, and their state is left out.
 
 `Code` keeps what a walk found together with every name it looked up. As long as all of them still are the same objects,
 the digest holds; that look takes about a microsecond.
@@ -10,6 +11,7 @@ the digest holds; that look takes about a microsecond.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 import importlib
@@ -41,6 +43,9 @@ PYTHON: Final = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
 MOST = 1024
 """Functions and classes whose code is remembered."""
 
+MOST_THINGS = 100
+"""Larger containers are not searched for functions."""
+
 _IGNORED = b"~"
 _ABSENT: Any = object()
 
@@ -54,6 +59,7 @@ _DATA = (
 _DATA_ELSEWHERE = (
     ("datetime", "date"), ("datetime", "time"), ("datetime", "timedelta"), ("datetime", "tzinfo"),
     ("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID"),
+    ("operator", "itemgetter"), ("operator", "attrgetter"),
 )  # fmt: skip
 
 _NATIVE = (
@@ -67,6 +73,15 @@ def is_data(value: Any) -> bool:
     if isinstance(value, tuple | frozenset):
         return all(is_data(item) for item in value)
     return isinstance(value, _DATA) or any(is_instance(value, module, name) for module, name in _DATA_ELSEWHERE)
+
+
+def _is_frozen(value: Any) -> bool:
+    """Whether a value is a frozen dataclass of plain data."""
+    parameters = getattr(type(value), "__dataclass_params__", None)
+    if not getattr(parameters, "frozen", False):
+        return False
+    values = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    return all(is_data(item) or _is_frozen(item) for item in values)
 
 
 def default_names(function: types.FunctionType) -> dict[str, Any]:
@@ -114,7 +129,8 @@ class _Found(NamedTuple):
     digest: bytes
     lookups: tuple[tuple[Callable[[str], Any], tuple[str, ...], tuple[Any, ...]], ...]
     absences: tuple[tuple[Any, frozenset[str]], ...]
-    classes: tuple[tuple[Any, int], ...]
+    classes: tuple[tuple[type, Any, int], ...]
+    containers: tuple[tuple[Any, tuple[Any, ...]], ...]
     functions: tuple[tuple[types.FunctionType, Any, Any, Any], ...]
     cells: tuple[tuple[types.CellType, Any], ...]
 
@@ -204,6 +220,11 @@ def _watched(found: _Found) -> Iterator[Watched]:
             yield ("absent", space, name, None) if type(space) is dict else ("get", space.get, name, None)
     for function, code, _, _ in found.functions:
         yield "attribute", function, "__code__", code
+    for cls, bases, n_names in found.classes:
+        yield "attribute", cls, "__bases__", bases
+        yield "get", functools.partial(_has_names, cls, n_names), "", True
+    for container, things in found.containers:
+        yield "get", functools.partial(_has_things, container, things), "", True
     for cell, value in found.cells:
         yield "attribute", cell, "cell_contents", value
 
@@ -215,8 +236,11 @@ def _is_unchanged(found: _Found) -> bool:
     for namespace, absent in found.absences:
         if not namespace.keys().isdisjoint(absent):
             return False
-    for namespace, n_names in found.classes:
-        if len(namespace) != n_names:
+    for cls, bases, n_names in found.classes:
+        if cls.__bases__ is not bases or not _has_names(cls, n_names):
+            return False
+    for container, things in found.containers:
+        if not _has_things(container, things):
             return False
     for function, code, defaults, kwdefaults in found.functions:
         if (
@@ -226,6 +250,28 @@ def _is_unchanged(found: _Found) -> bool:
         ):
             return False
     return all(_inside(cell) is value for cell, value in found.cells)
+
+
+def _has_names(cls: type, n_names: int, _: str = "") -> bool:
+    return len(vars(cls)) == n_names
+
+
+def _things_in(container: Any) -> tuple[Any, ...]:
+    """Return what can be called in a dict, with its keys, or in a list; and what may contain such things."""
+    if len(container) > MOST_THINGS:
+        return ()
+    if isinstance(container, list):
+        return tuple([item for item in tuple(container) if _may_lead_to_code(item)])
+    return tuple([one for item in tuple(container.items()) if _may_lead_to_code(item[1]) for one in item])
+
+
+def _may_lead_to_code(value: Any) -> bool:
+    return callable(value) or isinstance(value, tuple | list | dict)
+
+
+def _has_things(container: Any, things: tuple[Any, ...], _: str = "") -> bool:
+    now = _things_in(container)
+    return len(now) == len(things) and all(map(operator.is_, now, things))
 
 
 def _inside(cell: types.CellType) -> Any:
@@ -257,7 +303,8 @@ class _Walk:
         self.kept: list[Any] = []
         self.lookups: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.absences: dict[int, tuple[Any, set[str]]] = {}
-        self.classes: list[tuple[Any, int]] = []
+        self.classes: list[tuple[type, Any, int]] = []
+        self.containers: dict[int, tuple[Any, tuple[Any, ...]]] = {}
         self.functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
         self.seen: dict[int, tuple[Any, bytes]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
@@ -277,6 +324,7 @@ class _Walk:
             tuple((space.get, tuple(names), tuple(names.values())) for space, names in self.lookups.values()),
             tuple((space, frozenset(names)) for space, names in self.absences.values()),
             tuple(self.classes),
+            tuple(self.containers.values()),
             tuple(self.functions),
             tuple(self.cells),
         )
@@ -296,7 +344,7 @@ class _Walk:
         if isinstance(value, property):
             return b"".join([self.token(part) for part in (value.fget, value.fset, value.fdel)])
         if is_data(value):
-            return self.first(value)
+            return self.first(value) + self.methods(value)
         if isinstance(value, np.ufunc):
             return self.package("numpy") + text(value.__name__)
         if isinstance(value, _NATIVE):
@@ -305,13 +353,34 @@ class _Walk:
             return self.package(module) + text(qualified(value))
         if isinstance(value, tuple):
             return b"(" + b"".join([self.token(item) for item in value])
+        if isinstance(value, dict | list | types.MappingProxyType):
+            return self.container(value)
         within = inner(value)
         if within is None:
-            return _IGNORED
+            # Of an object its methods count, and its state only where that cannot change.
+            state = self.first(value) if _is_frozen(value) else b""
+            return _IGNORED + self.methods(value) + state
         words = self.package(type(value).__module__) + text(qualified(type(value)))
         if isinstance(value, functools.partial):
             words += b"".join([self.first(part) for part in (value.args, value.keywords)])
         return words + self.token(within, is_root=is_root)
+
+    def methods(self, value: Any) -> bytes:
+        """Return what stands for the methods of an object."""
+        return self.token(type(value)) if is_user_class(type(value)) else b""
+
+    def container(self, value: Any) -> bytes:
+        """Return what stands for the functions in something that can change; its data do not count."""
+        if id(value) in self.containers:
+            return _IGNORED + text(str(list(self.containers).index(id(value))))
+        things = _things_in(value)
+        self.containers[id(value)] = (value, things)
+        if isinstance(value, list):
+            words = [self.token(item) for item in things if not is_data(item)]
+        else:
+            pairs = zip(things[::2], things[1::2], strict=True)
+            words = sorted([self.first(key) + self.token(item) for key, item in pairs if not is_data(item)])
+        return _IGNORED + b"".join(words)
 
     def node(self, value: Any, name: str, *, is_root: bool) -> bytes:
         label = self.labels.get(id(value))
@@ -406,7 +475,7 @@ class _Walk:
         if type(cls) is not type:
             words.append(self.token(type(cls)))
         space = vars(cls)
-        self.classes.append((space, len(space)))
+        self.classes.append((cls, cls.__bases__, len(space)))
         for name in sorted(space):
             value = self.look(space, name)
             if name in _CLASS_MACHINERY or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
@@ -449,7 +518,7 @@ class _Walk:
                 return b"!"
         if is_data(value):
             self.parts[f"constant global {path!r}"] = self.first(value)
-            return text(path)
+            return text(path) + self.methods(value)
         return self.token(value)
 
     def imported(self, reference: Reference, space: dict[str, Any]) -> bytes:

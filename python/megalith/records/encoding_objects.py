@@ -252,8 +252,8 @@ def _state(value: Any, state: Any, work: Work) -> bytes:
 
 
 def _all_attributes(value: Any) -> dict[str, Any]:
-    state = object.__getstate__(value)
-    return {**(state[0] or {}), **state[1]} if isinstance(state, tuple) else state or {}
+    state: Any = object.__getstate__(value)
+    return {**(state[0] or {}), **state[1]} if isinstance(state, tuple) else dict(state or {})
 
 
 def _is_cached(cls: type, name: str) -> bool:
