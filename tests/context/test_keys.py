@@ -928,6 +928,18 @@ def test_the_content_of_a_file_counts_and_its_times_do_not(tmp_path):
         key.function_digest()
 
 
+def test_a_file_that_is_written_through_a_mapping_counts_though_its_times_do_not_tell(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(bytes(8192))
+    mapping = np.memmap(path, np.uint8, "r+")
+    mapping[0] = 1
+    key = FunctionKey(plain, depends=[path])
+    os.utime(path, (1, 1))
+    before = key.function_digest()
+    mapping[0] = 2
+    assert key.function_digest() != before
+
+
 def test_what_a_dependency_reaches_is_read_at_each_call():
     helper = compiled("def h(x): return x * SCALE", "h", SCALE=1)
     key = FunctionKey(plain, depends=[helper])

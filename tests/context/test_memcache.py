@@ -166,6 +166,12 @@ def test_lists_and_dicts_that_change_are_looked_at_again(counted):
     assert f({"a": 1, "b": 2}) == 2
 
 
+def test_a_method_of_a_builtin_class_is_a_function_like_others(tmp_path):
+    upper = memoize(str.upper, tmp_path)
+    assert [upper("a"), upper("a")] == ["A", "A"]
+    assert upper.name == "builtins.str.upper"
+
+
 def test_a_list_inside_of_a_tuple_is_looked_at_again(counted):
     f = counted(lambda values: len(values[0]))
     values = ([1],)

@@ -209,3 +209,13 @@ def test_an_entry_that_cannot_be_read_for_a_while_is_not_lost(tmp_path, monkeypa
         assert not list(tmp_path.rglob("*.damaged"))
         assert cached.path.exists()
         assert cached.call() == (0, [])
+
+
+def test_a_result_under_the_name_of_another_call_is_damaged(tmp_path):
+    f = Memory(tmp_path, verbose=0).cache(lambda x: 2 * x)
+    assert [f(1), f(2)] == [2, 4]
+    paths = {entry.arguments["x"]: Path(entry.path) for entry in f.entries()}
+    paths["2"].replace(paths["1"])
+    with pytest.warns(CacheWarning, match="another call"):
+        assert f(1) == 2
+    assert f.cached(1)

@@ -536,6 +536,47 @@ def test_all_attributes_of_dataclasses_count():
     assert digest(Prepared(1.0, 2)) == digest(Prepared(1.0, 2))
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class C(enum.Enum):\n    A = 1\n    B = A\n    def run(self): return {}\nvalue = C.A",
+        "class C(enum.Flag):\n    A = 1\n    B = 2\n    def run(self): return {}\nvalue = C.A | C.B",
+        "class C(np.ndarray):\n    def run(self): return {}\nvalue = np.zeros(3).view(C)",
+        "class C(list):\n    def run(self): return {}\nvalue = C()",
+        "@dataclasses.dataclass\nclass C:\n    def run(self): return {}\nvalue = C()",
+    ],
+)
+def test_the_methods_of_a_value_of_a_users_class_count(source):
+    def value(result):
+        space = {"enum": enum, "np": np, "dataclasses": dataclasses, "__name__": __name__}
+        exec(source.format(result), space)
+        return space["value"]
+
+    assert digest(value(1)) == digest(value(1))
+    assert digest(value(1)) != digest(value(2))
+
+
+def test_types_of_elements_of_other_packages_count():
+    dtypes = pytest.importorskip("ml_dtypes")
+    same_size = [np.zeros(3, dtypes.float8_e4m3fn), np.zeros(3, dtypes.float8_e5m2), np.zeros(3, "V1")]
+    assert len({digest(array) for array in same_size}) == 3
+
+
+def test_attributes_that_a_table_of_a_users_class_names_count():
+    class Recording(pd.DataFrame):
+        _metadata = ("unit",)
+
+    tables = [Recording({"a": [1]}), Recording({"a": [1]})]
+    tables[0].unit, tables[1].unit = "mV", "uV"
+    assert digest(tables[0]) != digest(tables[1])
+
+
+def test_an_array_in_a_store_is_refused():
+    zarr = pytest.importorskip("zarr")
+    with pytest.raises(DTypeError, match="read it first"):
+        digest(zarr.array(np.ones(3)))
+
+
 def test_what_a_defaultdict_makes_counts():
     by_type = {kind: collections.defaultdict(kind, a=1) for kind in (int, list, str, None)}
     assert len({digest(value) for value in by_type.values()}) == 4

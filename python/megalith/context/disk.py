@@ -188,6 +188,7 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
         if found is None:
             return None if self.below is None else self.below.find(call_id)
         value, about = found
+        _check_key(about, call_id[1], path)
         if type(about) is dict and about.get("pickled") is True:
             if not self.allow_pickle:
                 raise _PickledError
@@ -1245,6 +1246,15 @@ def _about(path: str) -> dict[str, Any] | None:
     except (ValueError, OSError):
         return None
     return about if type(about) is dict else {}
+
+
+def _check_key(about: Any, key: str, path: str) -> None:
+    """Raise for an entry that was copied, or renamed, from that of another call."""
+    if type(about) is not dict or "arguments" not in about:
+        return
+    told = FunctionKey.combine(str(about.get("function")), str(about["arguments"]))
+    if told != key:
+        raise FormatError(f"{path}: it is the result of another call", path=path, field="key", got=told)
 
 
 def _trust(value: Any, path: str) -> None:

@@ -15,6 +15,7 @@ from megalith.exceptions import ArgumentError, DTypeError
 from megalith.records import code
 from megalith.records.encoders import ENCODERS, FORM, Refused, Work, content_of_bytes, encode_named
 from megalith.records.encoding import module_name, text
+from megalith.records.known_files import is_undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -474,8 +475,10 @@ class _File:
     def content(self) -> bytes:
         stat = os.stat(self.path)  # noqa: PTH116
         stamp = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        if stamp != self._stamp:
+        # Stores through a mapping need not show in the times of a file.
+        if stamp != self._stamp or not is_undisturbed(self.path, stat.st_dev):
+            is_quiet = is_undisturbed(self.path, stat.st_dev)
             self._content = content_of_bytes(pathlib.Path(self.path).read_bytes())
             is_at_rest = time.time_ns() - stat.st_mtime_ns > REST_NS
-            self._stamp = stamp if is_at_rest else None
+            self._stamp = stamp if is_at_rest and is_quiet else None
         return self._content

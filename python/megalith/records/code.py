@@ -480,8 +480,8 @@ class _Walk:
             value = self.look(space, name)
             if name in _CLASS_MACHINERY or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
                 continue
-            if isinstance(value, enum.Enum):
-                words += [text(name), self.first(value)]
+            if isinstance(value, cls) and isinstance(value, enum.Enum):
+                words += [text(name), self.first(value._value_)]
             else:
                 words += [text(name), self.token(value)]
         return b"".join(words)

@@ -61,6 +61,8 @@ def _describe(dtype: np.dtype[Any]) -> bytes:
             parts.append(text(name) + text(repr(title[0]) if title else "") + _describe(kind))
         return b"".join(parts)
     words = dtype.str
+    if dtype.isbuiltin == 2:  # of another package: all of the same size have one string
+        words = qualified(dtype.type)
     if dtype.kind == "T":
         words = f"StringDType({_missing_name(dtype)})"
     return text(words)
@@ -189,7 +191,7 @@ def _subclass(value: AnyArray, work: Work) -> bytes:
         plain = value.view(np.ndarray)
         if plain.dtype.type is np.record:
             plain = plain.view((np.void, plain.dtype))
-        return other("array", text(qualified(type(value))), _array(plain, work), _attributes(value, work))
+        return other("array", encode(type(value), work), _array(plain, work), _attributes(value, work))
 
     return work.within(value, content)
 

@@ -13,6 +13,11 @@ from megalith.records.encoding import Refused, Work, encode, encode_part, named,
 MANY_COLUMNS = 64
 
 
+def _named_attributes(value: Any, work: Work) -> bytes:
+    """Return the bytes of the attributes that a class derived from a table has named to pandas."""
+    return encode({name: getattr(value, name, None) for name in value._metadata if name != "_name"}, work)
+
+
 @named("pandas.core.frame.DataFrame", "pandas.DataFrame")
 def _frame(value: Any, work: Work) -> bytes:
     def content(value: Any, work: Work) -> bytes:
@@ -27,6 +32,7 @@ def _frame(value: Any, work: Work) -> bytes:
             _index(value.columns, work),
             _index(value.index, work),
             encode_part(value.attrs, work, ".attrs"),
+            _named_attributes(value, work),
             columns,
         )
 
@@ -49,6 +55,7 @@ def _series(value: Any, work: Work) -> bytes:
             encode_part(value.name, work, ".name"),
             _index(value.index, work),
             encode_part(value.attrs, work, ".attrs"),
+            _named_attributes(value, work),
             _values(value.array, work),
         )
 

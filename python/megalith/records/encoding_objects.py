@@ -82,7 +82,7 @@ def _enum(value: enum.Enum, work: Work) -> bytes:
     content = value._value_
     if type(content) is object:
         content = None
-    return other("enum", text(qualified(type(value))), encode(value._name_, work), encode_part(content, work, ".value"))
+    return other("enum", _class(type(value), work), encode(value._name_, work), encode_part(content, work, ".value"))
 
 
 @builtin(collections.defaultdict)
@@ -102,6 +102,13 @@ def _file_in_memory(value: Any, work: Work) -> bytes:
 @builtin(types.MappingProxyType)
 def _proxy(value: Mapping[Any, Any], work: Work) -> bytes:
     return work.within(value, lambda value, work: other("mappingproxy", encode(dict(value), work)))
+
+
+@named("zarr.core.array.Array", "zarr.core.array.AsyncArray", "zarr.core.group.Group", "zarr.core.group.AsyncGroup")
+@named("zarr.core.Array", "zarr.hierarchy.Group")
+def _zarr(value: Any, work: Work) -> bytes:
+    # Its state says where its content is, and not what it is.
+    raise Refused(qualified(type(value)), "an array that is not read yet cannot be a key (read it first: array[:])")
 
 
 @named("logging.Logger")

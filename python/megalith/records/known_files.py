@@ -208,7 +208,12 @@ def _mapping(base: Any) -> _Mapping | None:
 
 def _is_undisturbed(mapping: _Mapping) -> bool:
     """Whether a mapping shows the file it should, and nobody can be writing to that file."""
-    return _shows(mapping) and not _has_writers(mapping.path) and not _keeps_no_times(mapping.path, mapping.stamp[0])
+    return _shows(mapping) and is_undisturbed(mapping.path, mapping.stamp[0])
+
+
+def is_undisturbed(path: str, device: int) -> bool:
+    """Whether nobody can be writing to a file in a way that its times would not tell."""
+    return not _has_writers(path) and not _keeps_no_times(path, device)
 
 
 def _shows(mapping: _Mapping) -> bool:
