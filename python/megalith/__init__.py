@@ -4,6 +4,7 @@ from megalith import arrays, context, exceptions, records, shared
 from megalith._core import __version__
 from megalith._threads import set_threads, threads
 from megalith.arrays import (
+    ConcatenatedArrays,
     Source,
     apply_lut,
     apply_lut_to_index,
@@ -24,6 +25,7 @@ from megalith.arrays import (
 from megalith.context import Context
 
 __all__ = [
+    "ConcatenatedArrays",
     "Context",
     "Source",
     "__version__",

@@ -12,6 +12,7 @@ default_blocks_per_process: int = 10
 default_cutoff: int = 2048
 
 from megalith.arrays.blocks import block_ranges  # noqa: E402  The functions read the settings above.
+from megalith.arrays.concatenated import ConcatenatedArrays  # noqa: E402
 from megalith.arrays.files import read, write  # noqa: E402
 from megalith.arrays.initialize import (  # noqa: E402
     Timer,
@@ -33,6 +34,7 @@ from megalith.arrays.kernels import (  # noqa: E402
 from megalith.arrays.source import Source, as_source  # noqa: E402
 
 __all__ = [
+    "ConcatenatedArrays",
     "Source",
     "Timer",
     "apply_lut",

@@ -201,6 +201,29 @@ class Source:
         """
         return self._dataset is not None and bool(self._dataset == dataset)
 
+    @property
+    def is_made_of_parts(self) -> bool:
+        """Whether the elements are in several places."""
+        return False
+
+    def is_of(self, path: Path) -> bool:
+        """Whether the elements are in a file, or in a mapping of it.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file, by any of its names.
+
+        Returns
+        -------
+        is_of : bool
+            False for elements in other memory, and for datasets.
+        """
+        if self.is_file or self._dataset is not None:
+            return self.is_file and self.is_in(path)
+        name = mapped_file(self.array)
+        return name is not None and is_same_file(name, path)
+
     def is_in(self, path: Path) -> bool:
         """Whether the elements are in a file.
 
