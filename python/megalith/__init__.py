@@ -1,6 +1,6 @@
 """megalith: NumPy arrays that have outgrown NumPy, at the speed of memory."""
 
-from megalith import arrays, context, exceptions, records, shared
+from megalith import arrays, context, exceptions, mock, records, shared
 from megalith._core import __version__
 from megalith._threads import set_threads, threads
 from megalith.arrays import (
@@ -43,6 +43,7 @@ __all__ = [
     "initialize_processing",
     "initialize_sink",
     "initialize_source",
+    "mock",
     "neighbours",
     "read",
     "records",

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     # What is taken along one axis: one entry, a stretch with a step, or entries in any order.
     Taken: TypeAlias = int | range | Positions
 
-# How a result that is indexed by arrays is laid out; `"array"` is each of them, a number the axis of a slice.
-_ARRAY, _NEW = "array", "new"
+# What the entries of an index are, beside the axes of slices. An ellipsis that stands for no axis is one too: it keeps
+# arrays apart.
+_ARRAY, _NEW, _ELLIPSIS = "array", "new", "ellipsis"
 
 
 class Index:
@@ -69,6 +70,7 @@ class Index:
             if entry is None:
                 self._dims.append(_NEW)
             elif entry is Ellipsis:
+                self._dims.append(_ELLIPSIS)
                 self._dims += range(len(self.axes), len(self.axes) + n_filled)
                 self.axes += [range(n) for n in shape[len(self.axes) : len(self.axes) + n_filled]]
             elif isinstance(entry, slice):
@@ -84,7 +86,7 @@ class Index:
                 self._dims.append(_ARRAY)
                 self._add_array(entry)
         self.common = self._broadcast() if has_arrays else None
-        self.is_scalar = not has_ellipsis and not self._dims
+        self.is_scalar = not has_ellipsis and self._dims == [_ELLIPSIS]
 
     def _position(self, position: int, axis: int) -> int:
         n = self.shape[axis]
@@ -106,7 +108,8 @@ class Index:
             self._flags.append(bool(entry))
         else:
             expected = self.shape[axis : axis + entry.ndim]
-            if entry.shape != expected:
+            # To NumPy an axis of length 0 fits any other.
+            if any(m not in (n, 0) for m, n in zip(entry.shape, expected, strict=True)):
                 message = f"index: a mask of shape {entry.shape} for axes of lengths {expected}; give one of that shape"
                 raise IndexRangeError(message, index=entry.shape, size=expected, position=(axis,))
             self.axes += np.nonzero(entry)
@@ -141,7 +144,7 @@ class Index:
         if self.is_scalar:
             return values[()]
         n_common = 0 if self.common is None else len(self.common)
-        slices = [dim for dim in self._dims if dim != _ARRAY]
+        slices = [dim for dim in self._dims if dim not in (_ARRAY, _ELLIPSIS)]
         key: list[Any] = [slice(None)] * n_common
         key += [None if dim == _NEW else slice(None) for dim in slices]
         values = values[(*key, ...)]
@@ -149,7 +152,8 @@ class Index:
             return values
         # Arrays that stand side by side leave their axes where they stand; apart, in front.
         at = [i for i, dim in enumerate(self._dims) if dim == _ARRAY]
-        place = at[0] if at[-1] - at[0] == len(at) - 1 else 0
+        is_together = at[-1] - at[0] == len(at) - 1
+        place = at[0] - self._dims[: at[0]].count(_ELLIPSIS) if is_together else 0
         return np.moveaxis(values, range(n_common), range(place, place + n_common))
 
 
