@@ -12,8 +12,8 @@ default_blocks_per_process: int = 10
 default_cutoff: int = 2048
 
 from megalith.arrays.blocks import block_ranges  # noqa: E402  The functions read the settings above.
+from megalith.arrays.chunks import chunk_bounds, data_chunk, excerpts, get_excerpts, pad  # noqa: E402
 from megalith.arrays.concatenated import ConcatenatedArrays  # noqa: E402
-from megalith.arrays.excerpts import chunk_bounds, data_chunk, excerpts, get_excerpts, pad  # noqa: E402
 from megalith.arrays.files import read, write  # noqa: E402
 from megalith.arrays.initialize import (  # noqa: E402
     Timer,

@@ -242,11 +242,11 @@ class ConcatenatedArrays(Source):
             every = range(self.parts[0].shape[-1])[cols]
             if not isinstance(taken, np.ndarray):
                 return [*rest[:-1], every[as_slice(taken) if isinstance(taken, range) else taken]], None
-            return [*rest[:-1], every.start + taken * every.step], None
+            return [*rest[:-1], np.asarray(every.start + taken * every.step)], None
         if isinstance(taken, int):
             return [*rest[:-1], int(cols[taken])], None
         if isinstance(taken, np.ndarray):
-            return [*rest[:-1], cols[taken]], None
+            return [*rest[:-1], np.asarray(cols[taken])], None
         stretch, turn = bounding(cols[as_slice(taken)])
         return [*rest[:-1], range(stretch.start, stretch.stop)], turn
 

@@ -155,6 +155,17 @@ class Source:
         else:
             self.array[key] = value
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle files and shared mappings of files by name, other arrays by value."""
+        state = self.__dict__.copy()
+        if self.is_file:
+            state["_array"] = None
+        elif isinstance(self._array, np.memmap) and self.order is not None:
+            found = _mapped_file(self._array)
+            if found is not None:
+                state.update(_array=None, is_file=True, location=found[0], offset=found[1])
+        return state
+
     def __len__(self) -> int:
         if not self.shape:
             message = "len() of a source without axes"

@@ -113,8 +113,9 @@ def _fill(out: AnyArray, random: np.random.Generator) -> None:
     white = _white(out.dtype)
     plane = math.prod(out.shape[1:])
     step = max(SLAB_BYTES // (4 * plane), 1)
+    buffer = np.empty((min(step, out.shape[0]), *out.shape[1:]), np.float32)
     for start in range(0, out.shape[0], step):
-        slab = np.empty((min(step, out.shape[0] - start), *out.shape[1:]), np.float32)
+        slab = buffer[: out.shape[0] - start]
         random.random(out=slab, dtype=np.float32)
         slab *= NOISE
         for z, image in enumerate(slab, start):
