@@ -77,15 +77,18 @@ class Index:
                 self._dims.append(len(self.axes))
                 self.axes.append(_range(entry, shape[len(self.axes)]))
             elif isinstance(entry, int):
-                axis = len(self.axes)
-                position = self._position(entry, axis)
                 if has_arrays:
                     self._dims.append(_ARRAY)
-                self.axes.append(np.array(position) if has_arrays else position)
+                    self.axes.append(np.array(entry))
+                else:
+                    self.axes.append(self._position(entry, len(self.axes)))
             else:
                 self._dims.append(_ARRAY)
                 self._add_array(entry)
         self.common = self._broadcast() if has_arrays else None
+        for axis, taken in enumerate(self.axes):
+            if isinstance(taken, np.ndarray):
+                self.axes[axis] = self._positions(taken, axis)
         self.is_scalar = not has_ellipsis and self._dims == [_ELLIPSIS]
 
     def _position(self, position: int, axis: int) -> int:
@@ -94,16 +97,22 @@ class Index:
             raise _outside(position, n, axis)
         return position % n
 
+    def _positions(self, entry: AnyArray, axis: int) -> Positions:
+        assert self.common is not None
+        if 0 in self.common:  # Nothing is taken: NumPy does not look at the positions.
+            return np.zeros(self.common, np.intp)
+        n = self.shape[axis]
+        if int(entry.min()) < -n or int(entry.max()) >= n:
+            bad = entry[(entry < -n) | (entry >= n)]
+            raise _outside(int(bad.flat[0]), n, axis)
+        positions = entry.astype(np.intp)
+        positions[positions < 0] += n
+        return positions
+
     def _add_array(self, entry: AnyArray) -> None:
         axis = len(self.axes)
         if entry.dtype.kind != "b":
-            n = self.shape[axis]
-            if entry.size and not (int(entry.min()) >= -n and int(entry.max()) < n):
-                bad = entry[(entry < -n) | (entry >= n)]
-                raise _outside(int(bad.flat[0]), n, axis)
-            positions = entry.astype(np.intp)
-            positions[positions < 0] += n
-            self.axes.append(positions)
+            self.axes.append(entry)
         elif entry.ndim == 0:
             self._flags.append(bool(entry))
         else:

@@ -11,14 +11,16 @@ import numpy as np
 
 from megalith import _core, _npy
 from megalith._optional import is_instance, require
+from megalith.arrays import blocks
 from megalith.arrays.files import read, write
 from megalith.arrays.source import as_source
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, ShapeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Literal
 
-    from megalith._typing import AnyArray, PathLike, SourceLike
+    from megalith._typing import AnyArray, Box, PathLike, SourceLike
 
 MODES = ("r", "r+", "c")
 
@@ -101,8 +103,8 @@ def write_array(path: PathLike, array: SourceLike) -> None:
 
     Notes
     -----
-    Files and datasets are copied in windows. Of a dask array no more is in memory than its scheduler holds: chunks are
-    written as they come, those of threads in one run over the graph, those of a distributed scheduler one at a time.
+    Files and datasets are copied in windows. Chunks of a dask array are written as its threads finish them, in one run
+    over the graph; those of schedulers in other processes come in groups of 64 MiB.
 
     References
     ----------
@@ -163,10 +165,24 @@ def _write_dask(path: Path, array: Any) -> None:
         if scheduler in (dask.threaded.get, dask.local.get_sync):
             stores.store(array, chunks, lock=True, scheduler=scheduler)
         else:  # Other processes have no way into the file.
-            boxes = stores.core.slices_from_chunks(array.chunks)
-            for block, box in zip(np.ndindex(*array.numblocks), boxes, strict=True):
-                chunks[box] = array.blocks[block].compute()
+            for batch in _batches(array, stores.core.slices_from_chunks(array.chunks)):
+                for box, values in zip(batch, dask.compute(*(array[box] for box in batch)), strict=True):
+                    chunks[box] = values
         draft.publish(replace=True)
     except BaseException:
         draft.discard()
         raise
+
+
+def _batches(array: Any, found: list[Box]) -> Iterator[list[Box]]:
+    """Group chunks so that those of a group have the size of a window."""
+    batch: list[Box] = []
+    held = 0
+    for box in found:
+        batch.append(box)
+        held += array.dtype.itemsize * math.prod(part.stop - part.start for part in box)
+        if held >= blocks.WINDOW_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
