@@ -8,7 +8,7 @@ import h5py
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 
 import megalith
 from megalith import ConcatenatedArrays
@@ -123,8 +123,15 @@ def concatenations(draw):
     return parts, kwargs, expected, draw(items(expected.shape))
 
 
-@given(concatenations())
-def test_every_index_gives_what_it_gives_of_the_concatenated_array(case):
+@pytest.fixture(params=[1, 20, concatenated.COPIED_BYTES])
+def copied(request, monkeypatch):
+    """Bytes of rows that are copied at a time."""
+    monkeypatch.setattr(concatenated, "COPIED_BYTES", request.param)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=concatenations())
+def test_every_index_gives_what_it_gives_of_the_concatenated_array(copied, case):
     parts, kwargs, expected, item = case
     whole = ConcatenatedArrays(parts, **kwargs)
     assert (whole.shape, whole.dtype, whole.ndim, whole.size) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from megalith.arrays.indexing import Positions, Taken
 
 # From this size on, rows of a file are read by positioned reads of all cores and not by faults of a mapping.
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 24
+
+# Rows in any order are copied twice; this many bytes at a time.
+COPIED_BYTES = 1 << 22
 
 # Files a reader keeps open; recordings can have more parts than a process may have files.
 OPEN_FILES = 64
@@ -99,6 +103,7 @@ class ConcatenatedArrays(Source):
         self.parts = _parts(arrays)
         shapes = [part.shape for part in self.parts]
         self.offsets: npt.NDArray[np.int64] = np.cumsum([0, *(shape[0] for shape in shapes)], dtype=np.int64)
+        self._starts: list[int] = self.offsets.tolist()
         self.cols = _columns(cols, shapes[0])
         self.scaling = scaling
         self._joined = _joined_dtype(self.parts)
@@ -304,12 +309,12 @@ class ConcatenatedArrays(Source):
         lead = (flat.size, *(common[axis] for axis in others))
         slices = _lengths(rest, turn)
         out = np.empty(lead + slices, self.dtype)
-        if not arrays:
-            # Axes the rows do not vary along have length 1 here.
-            for part, local, place in self._pieces(flat):
+        most = max(COPIED_BYTES * flat.size // max(out.nbytes, 1), 1)
+        for part, local, place in _short(self._pieces(flat), most):
+            if not arrays:  # Axes the rows do not vary along have length 1 here.
                 values = _values(part, local, rest, turn)
                 self._put(out, place, values.reshape(values.shape[:1] + lead[1:] + slices))
-        for part, local, place in self._pieces(flat) if arrays else ():
+                continue
             beside = [
                 arrays[i][place] if is_joint and i in arrays else arrays.get(i, taken) for i, taken in enumerate(rest)
             ]
@@ -322,8 +327,8 @@ class ConcatenatedArrays(Source):
         """Cut rows at the ends of the arrays: of each array its rows, and where in the result they go."""
         offsets = self.offsets
         if isinstance(rows, int):
-            i = int(np.searchsorted(offsets, rows, side="right")) - 1
-            yield self.parts[i], rows - int(offsets[i]), ...
+            i = bisect.bisect_right(self._starts, rows) - 1
+            yield self.parts[i], rows - self._starts[i], ...
         elif isinstance(rows, range):
             if rows:
                 yield from self._pieces_of_range(rows)
@@ -343,9 +348,9 @@ class ConcatenatedArrays(Source):
     def _pieces_of_range(self, rows: range) -> Iterator[tuple[Source, slice, slice]]:
         step = rows.step
         low, high = min(rows[0], rows[-1]), max(rows[0], rows[-1])
-        first, last = np.searchsorted(self.offsets, [low, high], side="right") - 1
-        for i in range(first, last + 1):
-            start, stop = int(self.offsets[i]), int(self.offsets[i + 1])
+        first, last = bisect.bisect_right(self._starts, low) - 1, bisect.bisect_right(self._starts, high)
+        for i in range(first, last):
+            start, stop = self._starts[i], self._starts[i + 1]
             if step > 0:
                 begin, end = -((rows.start - start) // step), -((rows.start - stop) // step)
             else:
@@ -483,6 +488,15 @@ def _columns(cols: Any, shape: tuple[int, ...]) -> Any:
         message = f"cols: got {cols!r}, expected a slice or a list of columns"
         raise ArgumentError(message, name="cols", got=cols, expected="a slice, list or one-dimensional array")
     return taken
+
+
+def _short(pieces: Iterator[tuple[Source, Any, Any]], most: int) -> Iterator[tuple[Source, Any, Any]]:
+    """Cut pieces with many rows in any order, of which copies are made on the way."""
+    for part, local, place in pieces:
+        for start in range(0, local.size, most):
+            stop = min(start + most, local.size)
+            short = slice(place.start + start, place.start + stop) if isinstance(place, slice) else place[start:stop]
+            yield part, local[start:stop], short
 
 
 def _lengths(taken: list[Taken], turn: Positions | None) -> tuple[int, ...]:

@@ -77,11 +77,10 @@ class Index:
                 self._dims.append(len(self.axes))
                 self.axes.append(_range(entry, shape[len(self.axes)]))
             elif isinstance(entry, int):
+                position = self._position(entry, len(self.axes))
                 if has_arrays:
                     self._dims.append(_ARRAY)
-                    self.axes.append(np.array(entry))
-                else:
-                    self.axes.append(self._position(entry, len(self.axes)))
+                self.axes.append(np.array(position) if has_arrays else position)
             else:
                 self._dims.append(_ARRAY)
                 self._add_array(entry)
