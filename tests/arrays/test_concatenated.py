@@ -458,3 +458,25 @@ def test_pickled_files_go_by_name_and_arrays_by_value(tmp_path):
     for part in (private, numbers(5, (3,)), mapped[::2]):
         again = pickle.loads(pickle.dumps(ConcatenatedArrays([part])))
         assert_identical(again[...], np.asarray(part))
+
+
+def test_large_boxes_of_files_are_read_and_not_mapped(tmp_path, monkeypatch):
+    monkeypatch.setattr(concatenated, "READ_BYTES", 100)
+    parts = parts_of((40, 60), (8,))
+    for i, part in enumerate(parts):
+        np.save(tmp_path / f"{i}.npy", np.asfortranarray(part) if i else part)
+    whole = ConcatenatedArrays([tmp_path / f"{i}.npy" for i in range(2)], scaling=2)
+    for item in (slice(10, 90), (slice(10, 90), slice(2, 7)), (slice(10, 90), 3), ..., (None, slice(5, None))):
+        assert_identical(whole[item], (np.concatenate(parts) * 2)[item])
+
+
+def test_arrays_in_shared_memory_and_their_parts_are_concatenated():
+    identifier = "megalith-test-concatenated"
+    try:
+        shared = megalith.shared.cache(identifier, numbers(5000, (3,)), verbose=False)
+        whole = ConcatenatedArrays([shared, shared[:10]])
+        expected = np.concatenate([numbers(5000, (3,)), numbers(10, (3,))])
+        assert_identical(whole[4990:5005], expected[4990:5005])
+        assert_identical(pickle.loads(pickle.dumps(whole))[...], expected)
+    finally:
+        megalith.shared.free(identifier)

@@ -89,3 +89,11 @@ def test_what_is_no_volume_is_refused():
         artificial_volume((1, 2, 3), dtype=bool)
     with pytest.raises(ShapeError, match="sink"):
         artificial_volume((1, 2, 3), sink=np.zeros((3, 2, 1), np.uint8))
+
+
+def test_the_threshold_of_the_demo_takes_tissue_and_leaves_background():
+    made = artificial_volume((80, 96, 96), seed=0)
+    above = made > made[made > 0].mean()
+    assert 0.3 < above.mean() < 0.6
+    # Tissue hangs together: most voxels have all of their neighbours along an axis.
+    assert (above[1:] == above[:-1]).mean() > 0.95

@@ -141,7 +141,7 @@ def data_chunk(data: SourceLike, chunk: Bounds | Chunk, with_overlap: bool = Fal
     Returns
     -------
     samples : (n, ...) ndarray
-        As indexing the data gives them: a view of an ndarray, samples that were read from elsewhere.
+        As indexing the data gives them: a view of an ndarray or a mapping, samples that were read from elsewhere.
 
     Raises
     ------
@@ -268,8 +268,8 @@ def pad(arr: AnyArray, n: int, dir: str = "right") -> AnyArray:
 
 
 def _indexed(data: Any) -> Any:
-    """Return what can be indexed: data given by path or as a list do not know how."""
-    return as_source(data) if is_path(data) or not hasattr(data, "shape") else data
+    """Return what can be indexed: a mapping of a file given by path, an array of a list."""
+    return as_source(data).array if is_path(data) or not hasattr(data, "shape") else data
 
 
 def _not_negative(name: str, value: Any) -> int:

@@ -369,8 +369,8 @@ def as_source(
     Parameters
     ----------
     source : array-like
-        An ndarray, a memmap, the path of a ``.npy`` file, a `Source`, an ``h5py.Dataset``, or anything with a buffer or
-        an ``__array__`` method. With `dtype` the path of a raw file.
+        An ndarray, a memmap, the path of a ``.npy`` file, a `Source` (or `ConcatenatedArrays`), an ``h5py.Dataset``,
+        or anything with a buffer or an ``__array__`` method. With `dtype` the path of a raw file.
     dtype : dtype-like, optional
         Of a raw file.
     shape : tuple of int, optional
