@@ -480,3 +480,30 @@ def test_arrays_in_shared_memory_and_their_parts_are_concatenated():
         assert_identical(pickle.loads(pickle.dumps(whole))[...], expected)
     finally:
         megalith.shared.free(identifier)
+
+
+def test_a_digest_is_of_the_arrays_the_columns_and_the_factor(tmp_path):
+    parts = parts_of((400, 600), (8,))
+    np.save(tmp_path / "0.npy", parts[0])
+    digests = [
+        megalith.records.digest(ConcatenatedArrays(arrays, cols=cols, scaling=scaling))
+        for arrays in (parts, [tmp_path / "0.npy", parts[1]], parts[::-1])
+        for cols in (None, [1, 2], slice(3))
+        for scaling in (None, 2)
+    ]
+    assert digests[:6] == digests[6:12]
+    assert len(set(digests)) == 12
+
+
+def test_a_cached_function_knows_a_concatenation_by_its_content(tmp_path):
+    cached = megalith.Context(tmp_path / "cache").cache(whole_sum)
+    parts = parts_of((400, 600), (8,))
+    assert not cached.cached(ConcatenatedArrays(parts))
+    cached(ConcatenatedArrays(parts))
+    assert cached.cached(ConcatenatedArrays([part.copy() for part in parts]))
+    parts[1][3] = -1
+    assert not cached.cached(ConcatenatedArrays(parts))
+
+
+def whole_sum(whole):
+    return megalith.block_sums(whole, 1)
