@@ -213,6 +213,12 @@ def test_the_dtype_is_that_of_concatenate(dtypes, expected):
 def test_records_and_dates_are_concatenated_too():
     parts = [np.zeros(2, "i4, f8"), np.ones(3, "i4, f8")]
     assert ConcatenatedArrays(parts)[1:4].tolist() == [(0, 0.0), (1, 1.0), (1, 1.0)]
+    fields = ConcatenatedArrays(parts)["f1"]
+    assert_identical(fields, np.concatenate(parts)["f1"])
+    square = [part.reshape(-1, 1)[:, [0, 0]] for part in parts]
+    assert_identical(ConcatenatedArrays(square, cols=[1])["f0"], np.concatenate(square)[:, [1]]["f0"])
+    with pytest.raises(ValueError, match="no field of name"):
+        ConcatenatedArrays(parts)["f9"]
     days = [np.array(["2024-02-29"], "M8[D]"), np.array(["2024-03-01T12"], "M8[h]")]
     assert_identical(ConcatenatedArrays(days)[:], np.concatenate(days))
 

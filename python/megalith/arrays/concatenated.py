@@ -208,6 +208,9 @@ class ConcatenatedArrays(Source):
         return _Reader(self)
 
     def __getitem__(self, item: Any) -> Any:
+        if isinstance(item, str) and self.dtype.names is not None:
+            fields = np.concatenate([np.asarray(part[item]) for part in self.parts])
+            return fields if self.cols is None else fields[..., self.cols]
         index = Index(item, self.shape)
         rows, rest, turn = index.axes[0], index.axes[1:], None
         if self.cols is not None:
