@@ -1,9 +1,10 @@
 """megalith: NumPy arrays that have outgrown NumPy, at the speed of memory."""
 
-from megalith import arrays, context, exceptions, records, shared
+from megalith import arrays, context, exceptions, mock, records, select, shared
 from megalith._core import __version__
 from megalith._threads import set_threads, threads
 from megalith.arrays import (
+    ConcatenatedArrays,
     Source,
     apply_lut,
     apply_lut_to_index,
@@ -24,6 +25,7 @@ from megalith.arrays import (
 from megalith.context import Context
 
 __all__ = [
+    "ConcatenatedArrays",
     "Context",
     "Source",
     "__version__",
@@ -41,9 +43,11 @@ __all__ = [
     "initialize_processing",
     "initialize_sink",
     "initialize_source",
+    "mock",
     "neighbours",
     "read",
     "records",
+    "select",
     "set_threads",
     "shared",
     "threads",

@@ -22,7 +22,15 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.stem != "__main__"
 )
-PUBLIC = (megalith, megalith.arrays, megalith.context, megalith.records, megalith.shared)
+PUBLIC = (
+    megalith,
+    megalith.arrays,
+    megalith.context,
+    megalith.mock,
+    megalith.records,
+    megalith.select,
+    megalith.shared,
+)
 FUNCTIONS = {
     f"{module.__name__}.{name}": thing
     for module in PUBLIC

@@ -12,6 +12,8 @@ default_blocks_per_process: int = 10
 default_cutoff: int = 2048
 
 from megalith.arrays.blocks import block_ranges  # noqa: E402  The functions read the settings above.
+from megalith.arrays.chunks import chunk_bounds, data_chunk, excerpts, get_excerpts, pad  # noqa: E402
+from megalith.arrays.concatenated import ConcatenatedArrays  # noqa: E402
 from megalith.arrays.files import read, write  # noqa: E402
 from megalith.arrays.initialize import (  # noqa: E402
     Timer,
@@ -30,9 +32,11 @@ from megalith.arrays.kernels import (  # noqa: E402
     neighbours,
     where,
 )
+from megalith.arrays.npy_files import read_array, write_array  # noqa: E402
 from megalith.arrays.source import Source, as_source  # noqa: E402
 
 __all__ = [
+    "ConcatenatedArrays",
     "Source",
     "Timer",
     "apply_lut",
@@ -41,17 +45,24 @@ __all__ = [
     "block_counts",
     "block_ranges",
     "block_sums",
+    "chunk_bounds",
     "correlate1d",
+    "data_chunk",
     "default_blocks_per_process",
     "default_cutoff",
     "default_processes",
+    "excerpts",
     "finalize_processing",
+    "get_excerpts",
     "index_neighbours",
     "initialize_processing",
     "initialize_sink",
     "initialize_source",
     "neighbours",
+    "pad",
     "read",
+    "read_array",
     "where",
     "write",
+    "write_array",
 ]

@@ -17,7 +17,7 @@ from megalith._threads import requested
 from megalith.arrays.blocks import boxes
 from megalith.arrays.kernels.common import refuse_other_view
 from megalith.arrays.sink import Target, given_array, is_shared
-from megalith.arrays.source import Source, as_source, is_path, mapped_file, view_of
+from megalith.arrays.source import Source, as_source, is_path, view_of
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
 
 if TYPE_CHECKING:
@@ -370,8 +370,7 @@ def _write_slice(sink: Any, source: Source, slicing: Any, threads: int | None, v
 
 def _refuse_same_file(file: Source, source: Source) -> None:
     """Check that a source is not the file that is written into, of which it would see half the change."""
-    name = source.location if source.is_file else mapped_file(source.array) if source.dataset is None else None
-    if name is not None and file.is_in(name):
+    if file.location is not None and source.is_of(file.location):
         message = f"source: it is in {file.location}, which is written into; give a copy"
         raise LayoutError(message, name="source", reason="shares memory with sink")
 

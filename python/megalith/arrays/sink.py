@@ -141,6 +141,8 @@ class Target:
             return False
         if self._array is None:
             return bool(source.is_dataset(self._dataset))
+        if source.is_made_of_parts and source.shares_memory(self._array):
+            return True  # The core would have to see all parts at once.
         mapped = mapped_file(self._array)
         if mapped is None:
             return False

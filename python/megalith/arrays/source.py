@@ -155,6 +155,17 @@ class Source:
         else:
             self.array[key] = value
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle files and shared mappings of files by name, other arrays by value."""
+        state = self.__dict__.copy()
+        if self.is_file:
+            state["_array"] = None
+        elif isinstance(self._array, np.memmap) and self.order is not None:
+            found = _mapped_file(self._array)
+            if found is not None:
+                state.update(_array=None, is_file=True, location=found[0], offset=found[1])
+        return state
+
     def __len__(self) -> int:
         if not self.shape:
             message = "len() of a source without axes"
@@ -200,6 +211,29 @@ class Source:
             False for elements in memory or in a file of another kind.
         """
         return self._dataset is not None and bool(self._dataset == dataset)
+
+    @property
+    def is_made_of_parts(self) -> bool:
+        """Whether the elements are in several places."""
+        return False
+
+    def is_of(self, path: Path) -> bool:
+        """Whether the elements are in a file, or in a mapping of it.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file, by any of its names.
+
+        Returns
+        -------
+        is_of : bool
+            False for elements in other memory, and for datasets.
+        """
+        if self.is_file or self._dataset is not None:
+            return self.is_file and self.is_in(path)
+        name = mapped_file(self.array)
+        return name is not None and is_same_file(name, path)
 
     def is_in(self, path: Path) -> bool:
         """Whether the elements are in a file.
@@ -335,8 +369,8 @@ def as_source(
     Parameters
     ----------
     source : array-like
-        An ndarray, a memmap, the path of a ``.npy`` file, a `Source`, an ``h5py.Dataset``, or anything with a buffer or
-        an ``__array__`` method. With `dtype` the path of a raw file.
+        An ndarray, a memmap, the path of a ``.npy`` file, a `Source` (or `ConcatenatedArrays`), an ``h5py.Dataset``,
+        or anything with a buffer or an ``__array__`` method. With `dtype` the path of a raw file.
     dtype : dtype-like, optional
         Of a raw file.
     shape : tuple of int, optional

@@ -22,6 +22,7 @@ import megalith
 from megalith._checks import positive_int
 from megalith._optional import require
 from megalith.exceptions import DTypeError, ShapeError
+from megalith.mock import artificial_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 # Each way of a step is run three times, the median counts; after this many seconds it is not run again.
 REPEAT, ENOUGH_S = 3, 5.0
+
+# The volume that is made if none is given.
+SHAPE = (160, 192, 192)
 
 # Processes that share a volume.
 WORKERS = 2
@@ -115,35 +119,10 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def blobs(shape: tuple[int, int, int] = (160, 192, 192), seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Make a volume with bright, smooth blobs on a noisy background.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Lengths of the axes.
-    seed : int
-        Of the random numbers.
-
-    Returns
-    -------
-    volume : ndarray of uint8
-        The volume.
-    """
-    random = np.random.default_rng(seed)
-    coarse = random.random([n // 16 + 2 for n in shape], dtype=np.float32)
-    for axis, n in enumerate(shape):
-        position = np.linspace(0, coarse.shape[axis] - 1.001, n, dtype=np.float32)
-        low = position.astype(np.intp)
-        weight = (position - low).reshape([-1 if a == axis else 1 for a in range(3)])
-        coarse = coarse.take(low, axis) * (1 - weight) + coarse.take(low + 1, axis) * weight
-    noise = random.random(shape, dtype=np.float32) * 60
-    return (np.clip(coarse * 3 - 1, 0, 1) * 190 + noise).astype(np.uint8)
-
-
 def _volume(path: Path | None, job: Job, processes: int | None) -> AnyArray:
     if path is None:
-        return blobs()
+        made: AnyArray = artificial_volume(SHAPE, seed=0)
+        return made
     source = megalith.arrays.as_source(path)
     if source.ndim != 3 or source.size == 0:
         message = f"--input: {path} has shape {source.shape}, expected three axes of length 1 or more"

@@ -319,3 +319,14 @@ def _source(value: Any, work: Work) -> bytes:
         with suppress(OSError):
             known_files.trust(array, value.location, published=False)
     return other("Source", encode_part(array, work, ".array"))
+
+
+@named("megalith.arrays.concatenated.ConcatenatedArrays")
+def _concatenated(value: Any, work: Work) -> bytes:
+    """Take a concatenation as its arrays: all of them together may not fit in memory."""
+    return other(
+        "ConcatenatedArrays",
+        encode_part(value.parts, work, ".parts"),
+        encode_part(value.cols, work, ".cols"),
+        encode_part(value.scaling, work, ".scaling"),
+    )
