@@ -773,7 +773,7 @@ def test_functions_that_are_put_into_a_table_count_and_data_do_not():
     table = f.__globals__["TABLE"]
     key = FunctionKey(f)
     first = key.function_digest()
-    table.update(b=3, n=[2])
+    table.update(b=3, n=[2], m=[(1, {"a": [2]})])
     assert key.function_digest() == first
     for name, function in [("a", abs), ("c", len)]:
         before, table[name] = key.function_digest(), function

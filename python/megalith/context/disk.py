@@ -34,7 +34,7 @@ from joblib.memory import AsyncNotMemorizedFunc, NotMemorizedFunc, NotMemorizedR
 
 from megalith import _core, records
 from megalith.context.entries import MAP_FROM, SUFFIX, Entries, look
-from megalith.context.keys import FunctionKey
+from megalith.context.keys import FunctionKey, find_named
 from megalith.exceptions import (
     ArgumentError,
     CacheWarning,
@@ -391,6 +391,13 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Be a method of the instances of a class."""
         return self if instance is None else BoundMemorizedFunc(self, instance)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        name, module = getattr(self, "__qualname__", None), getattr(self, "__module__", None)
+        # As a function, which its decorated self has taken the place of.
+        if isinstance(name, str) and module != "__main__" and find_named(module, name) is self:
+            return name
+        return super().__reduce_ex__(protocol)
 
     def call(self, /, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Compute, whatever is on disk, and keep the result.
