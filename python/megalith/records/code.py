@@ -30,7 +30,7 @@ import numpy as np
 from megalith._optional import is_instance
 from megalith.records import bytecode
 from megalith.records.encoding import ENCODERS, Refused, Work, content_of_bytes, module_name, qualified, text
-from megalith.records.origin import home, is_user_class, is_user_module, package_version
+from megalith.records.origin import compiled_content, home, is_user_class, is_user_module, package_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -350,7 +350,7 @@ class _Walk:
         if isinstance(value, _NATIVE):
             owner = getattr(value, "__objclass__", None)
             module = getattr(value, "__module__", None) or getattr(owner, "__module__", "")
-            return self.package(module) + text(qualified(value))
+            return self.package(module) + text(qualified(value)) + self.compiled(module)
         if isinstance(value, tuple):
             return b"(" + b"".join([self.token(item) for item in value])
         if isinstance(value, dict | list | types.MappingProxyType):
@@ -359,7 +359,7 @@ class _Walk:
         if within is None:
             # Of an object its methods count, and its state only where that cannot change.
             state = self.first(value) if _is_frozen(value) else b""
-            return _IGNORED + self.methods(value) + state
+            return _IGNORED + self.methods(value) + self.compiled(getattr(value, "__module__", "")) + state
         words = self.package(type(value).__module__) + text(qualified(type(value)))
         if isinstance(value, functools.partial):
             words += b"".join([self.first(part) for part in (value.args, value.keywords)])
@@ -419,6 +419,13 @@ class _Walk:
         if version:
             self.parts[f"version of {top}"] = text(version)
         return text(top)
+
+    def compiled(self, module: Any) -> bytes:
+        """Take a module that the user has compiled by the content of its file."""
+        content = compiled_content(module) if isinstance(module, str) and module in sys.modules else b""
+        if content:
+            self.parts[f"file of {module}"] = content
+        return content
 
     def foreign_wrapper(self, value: types.FunctionType) -> bytes:
         """Take a function of an installed package by its version, and what it wraps of the user's by code."""
@@ -518,6 +525,7 @@ class _Walk:
             if not isinstance(value, types.ModuleType) or not is_user_module(value.__name__):
                 break
             module = value
+            self.compiled(module.__name__)
             value = self.look(vars(module), name)
             path = f"{module.__name__}.{name}"
             if value is _ABSENT:
