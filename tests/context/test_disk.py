@@ -8,8 +8,10 @@ import mmap
 import os
 import pickle
 import re
+import sys
 import threading
 import time
+import types
 import warnings
 from pathlib import Path
 
@@ -17,10 +19,11 @@ import joblib
 import numpy as np
 import pytest
 
+from megalith import Context
 from megalith.context import disk, entries
 from megalith.context.disk import Memory, expires_after
 from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, KeyMissingError
-from megalith.records import encoding_arrays
+from megalith.records import digest, encoding_arrays
 
 CALLS = []
 """What the functions of these tests were called with. A list is no constant, so it is no part of any key."""
@@ -849,6 +852,26 @@ def test_a_result_that_cannot_be_recorded_is_kept_where_pickles_are_allowed(memo
         assert cached(1) == [{1}, frozenset([1])]
     assert CALLS == [1]
     assert cached.explain(1).hit
+
+
+def test_a_decorated_function_of_a_module_is_pickled_by_name(memory, monkeypatch):
+    module = types.ModuleType("decorated_module")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("def f(x): return x", vars(module))
+    module.f = memory.cache(module.f)
+    assert pickle.loads(pickle.dumps(module.f)) is module.f
+
+
+def test_a_cached_function_as_an_argument_counts_by_its_code(tmp_path, monkeypatch):
+    module = types.ModuleType("decorated_module")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for wrap in (Memory(tmp_path, verbose=0).cache, Context(tmp_path).memcache, functools.lru_cache):
+        digests = set()
+        for source in ("def f(x): return x", "def f(x): return -x", "def f(x): return x  # the same"):
+            exec(source, vars(module))
+            module.f = wrap(module.f)
+            digests.add(digest(module.f))
+        assert len(digests) == 2
 
 
 def test_pickles_may_be_allowed_for_a_whole_memory(tmp_path):

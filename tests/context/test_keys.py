@@ -1,7 +1,7 @@
 """`FunctionKey`: two calls have one key if function and arguments are the same, and else never."""
 
 import functools
-import importlib
+import importlib.machinery
 import os
 import pathlib
 import pickle
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from megalith.context.keys import FunctionKey
 from megalith.exceptions import ArgumentError, DTypeError
-from megalith.records import code
+from megalith.records import code, origin
 from megalith.records.origin import is_user_module
 from megalith.testing.faults import run_python
 
@@ -773,7 +773,7 @@ def test_functions_that_are_put_into_a_table_count_and_data_do_not():
     table = f.__globals__["TABLE"]
     key = FunctionKey(f)
     first = key.function_digest()
-    table.update(b=3, n=[2])
+    table.update(b=3, n=[2], m=[(1, {"a": [2]})])
     assert key.function_digest() == first
     for name, function in [("a", abs), ("c", len)]:
         before, table[name] = key.function_digest(), function
@@ -823,6 +823,21 @@ def test_installed_packages_count_by_their_version(monkeypatch):
     assert not any(name.startswith("global") for name in key.parts())
     monkeypatch.setattr(code, "package_version", lambda module: "0.0")
     assert function_digest(compiled(source)) != key.function_digest()
+
+
+def test_an_extension_module_of_the_user_counts_by_its_file(tmp_path, monkeypatch):
+    digests = []
+    for content in (b"one", b"two", b"one"):
+        origin.compiled_content.cache_clear()
+        path = tmp_path / f"fast{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+        path.write_bytes(content)
+        module = types.ModuleType("fast_of_the_user")
+        module.__file__, module.run = str(path), len
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        key = FunctionKey(compiled("def f(x): return fast.run(x)", fast=module))
+        assert "file of fast_of_the_user" in key.parts()
+        digests.append(key.function_digest())
+    assert digests[0] == digests[2] != digests[1]
 
 
 def test_the_standard_library_counts_by_the_version_of_python():

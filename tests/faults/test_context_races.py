@@ -1,6 +1,13 @@
 """Many ask for one result on disk: one computes; whoever fails, dies or forks is followed by one of the others."""
 
+import time
+
+import numpy as np
 import pytest
+
+from megalith.context.disk import Memory
+from megalith.context.entries import Entries
+from megalith.records import digest
 
 MAKE = """
 def make(n):
@@ -382,3 +389,24 @@ def test_a_function_and_an_async_one_that_call_each_other_do_not_wait_for_ever(r
     assert join(fork(f, 3), fork(lambda: asyncio.run(g(3)))) == [0, 0]
     """
     run_context(code)
+
+
+def test_a_result_that_is_replaced_while_it_is_mapped_is_never_taken_for_the_new_one(tmp_path, monkeypatch):
+    numbers = iter(range(9))
+    memory = Memory(tmp_path, mmap_mode="r", verbose=0)
+    f = memory.cache(lambda: np.full(100_000, next(numbers)), version=1)
+    f()
+    read = Entries.read
+
+    def read_and_replace(self, path, mmap_mode):
+        found = read(self, path, mmap_mode)
+        monkeypatch.setattr(Entries, "read", read)
+        f.call()
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(Entries, "read", read_and_replace)
+    old, new = f(), f()
+    assert (old[0], new[0]) == (0, 1)
+    assert digest(new) == digest(np.array(new)) != digest(old)
+    assert digest(old) == digest(np.array(old))

@@ -34,7 +34,7 @@ from joblib.memory import AsyncNotMemorizedFunc, NotMemorizedFunc, NotMemorizedR
 
 from megalith import _core, records
 from megalith.context.entries import MAP_FROM, SUFFIX, Entries, look
-from megalith.context.keys import FunctionKey
+from megalith.context.keys import FunctionKey, find_named
 from megalith.exceptions import (
     ArgumentError,
     CacheWarning,
@@ -184,6 +184,7 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
             If it is a pickle, and those are not allowed.
         """
         path = self.path(call_id)
+        before = _stat(path)
         found = self.entries.read(path, self.mmap_mode)
         if found is None:
             return None if self.below is None else self.below.find(call_id)
@@ -193,7 +194,8 @@ class Backend(FileSystemStoreBackend):  # type: ignore[misc]
             if not self.allow_pickle:
                 raise _PickledError
             return Record(_unpickled(value), about)
-        _trust(value, path)
+        if before is not None:
+            _trust(value, path, before)
         return found
 
     def has(self, call_id: Sequence[str]) -> bool:
@@ -391,6 +393,13 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Be a method of the instances of a class."""
         return self if instance is None else BoundMemorizedFunc(self, instance)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        name, module = getattr(self, "__qualname__", None), getattr(self, "__module__", None)
+        # As a function, which its decorated self has taken the place of.
+        if isinstance(name, str) and module != "__main__" and find_named(module, name) is self:
+            return name
+        return super().__reduce_ex__(protocol)
 
     def call(self, /, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Compute, whatever is on disk, and keep the result.
@@ -1257,18 +1266,25 @@ def _check_key(about: Any, key: str, path: str) -> None:
         raise FormatError(f"{path}: it is the result of another call", path=path, field="key", got=told)
 
 
-def _trust(value: Any, path: str) -> None:
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+
+
+def _trust(value: Any, path: str, before: os.stat_result) -> None:
     """Have arrays that are mapped read-only hashed once: entries are never rewritten."""
     if isinstance(value, np.ndarray):
         if not value.flags.writeable and value.nbytes:
             with contextlib.suppress(OSError):
-                trust(value, path)
+                trust(value, path, before=before)
     elif isinstance(value, dict):
         for part in value.values():
-            _trust(part, path)
+            _trust(part, path, before)
     elif isinstance(value, tuple | list):
         for part in value:
-            _trust(part, path)
+            _trust(part, path, before)
 
 
 def _is_large(value: Any) -> bool:

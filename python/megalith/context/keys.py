@@ -6,6 +6,7 @@ import functools
 import os
 import pathlib
 import re
+import sys
 import time
 import types
 from typing import TYPE_CHECKING, Any
@@ -412,6 +413,14 @@ class FunctionKey:
             parts[f"depends[{i}]"] = get()
         parts["name"] = self._header
         return {name: content_of_bytes(data).hex() for name, data in parts.items()}
+
+
+def find_named(module: str | None, name: str) -> Any:
+    """Return what has a qualified name in a loaded module."""
+    found: Any = sys.modules.get(module or "")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _rebuild(function: Any, version: Any, depends: Any, ignore: Any, key: Any) -> FunctionKey:

@@ -25,7 +25,7 @@ import numpy as np
 
 from megalith import _core, records
 from megalith._checks import positive_int
-from megalith.context.keys import FunctionKey
+from megalith.context.keys import FunctionKey, find_named
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, MegalithError, MegalithWarning
 from megalith.records.tree import flatten
 
@@ -151,7 +151,7 @@ class Memoized(_core.Memoized):
     def __reduce__(self) -> str | tuple[Any, ...]:
         name = getattr(self, "__qualname__", None)
         module = getattr(self, "__module__", None)
-        if isinstance(name, str) and module != "__main__" and _named(module, name) is self:
+        if isinstance(name, str) and module != "__main__" and find_named(module, name) is self:
             return name
         return _copy, (type(self), self.__wrapped__, self._directory, self._max_bytes, self._given_key)
 
@@ -373,14 +373,6 @@ def _copy(
     made = cls(function, directory, max_bytes, key)
     made._is_loaded = True
     return made
-
-
-def _named(module: str | None, name: str) -> Any:
-    """Return what has a qualified name in a loaded module."""
-    found: Any = sys.modules.get(module or "")
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
 
 
 def full_name(function: Any) -> str:

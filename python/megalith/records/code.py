@@ -30,7 +30,7 @@ import numpy as np
 from megalith._optional import is_instance
 from megalith.records import bytecode
 from megalith.records.encoding import ENCODERS, Refused, Work, content_of_bytes, module_name, qualified, text
-from megalith.records.origin import home, is_user_class, is_user_module, package_version
+from megalith.records.origin import compiled_content, home, is_user_class, is_user_module, package_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -260,7 +260,7 @@ def _things_in(container: Any) -> tuple[Any, ...]:
     """Return what can be called in a dict, with its keys, or in a list; and what may contain such things."""
     if len(container) > MOST_THINGS:
         return ()
-    if isinstance(container, list):
+    if isinstance(container, tuple | list):
         return tuple([item for item in tuple(container) if _may_lead_to_code(item)])
     return tuple([one for item in tuple(container.items()) if _may_lead_to_code(item[1]) for one in item])
 
@@ -304,7 +304,7 @@ class _Walk:
         self.lookups: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.absences: dict[int, tuple[Any, set[str]]] = {}
         self.classes: list[tuple[type, Any, int]] = []
-        self.containers: dict[int, tuple[Any, tuple[Any, ...]]] = {}
+        self.containers: dict[int, tuple[Any, tuple[Any, ...], bytes]] = {}
         self.functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
         self.seen: dict[int, tuple[Any, bytes]] = {}
         self.cells: list[tuple[types.CellType, Any]] = []
@@ -324,7 +324,7 @@ class _Walk:
             tuple((space.get, tuple(names), tuple(names.values())) for space, names in self.lookups.values()),
             tuple((space, frozenset(names)) for space, names in self.absences.values()),
             tuple(self.classes),
-            tuple(self.containers.values()),
+            tuple([(value, things) for value, things, _ in self.containers.values()]),
             tuple(self.functions),
             tuple(self.cells),
         )
@@ -350,16 +350,16 @@ class _Walk:
         if isinstance(value, _NATIVE):
             owner = getattr(value, "__objclass__", None)
             module = getattr(value, "__module__", None) or getattr(owner, "__module__", "")
-            return self.package(module) + text(qualified(value))
+            return self.package(module) + text(qualified(value)) + self.compiled(module)
         if isinstance(value, tuple):
             return b"(" + b"".join([self.token(item) for item in value])
         if isinstance(value, dict | list | types.MappingProxyType):
-            return self.container(value)
+            return _IGNORED + self.functions_in(value)
         within = inner(value)
         if within is None:
             # Of an object its methods count, and its state only where that cannot change.
             state = self.first(value) if _is_frozen(value) else b""
-            return _IGNORED + self.methods(value) + state
+            return _IGNORED + self.methods(value) + self.compiled(getattr(value, "__module__", "")) + state
         words = self.package(type(value).__module__) + text(qualified(type(value)))
         if isinstance(value, functools.partial):
             words += b"".join([self.first(part) for part in (value.args, value.keywords)])
@@ -369,18 +369,24 @@ class _Walk:
         """Return what stands for the methods of an object."""
         return self.token(type(value)) if is_user_class(type(value)) else b""
 
-    def container(self, value: Any) -> bytes:
-        """Return what stands for the functions in something that can change; its data do not count."""
-        if id(value) in self.containers:
-            return _IGNORED + text(str(list(self.containers).index(id(value))))
+    def functions_in(self, value: Any) -> bytes:
+        """Return what stands for the functions in something that can change, nothing if there are none."""
+        known = self.containers.get(id(value))
+        if known is not None:
+            return known[2]
         things = _things_in(value)
-        self.containers[id(value)] = (value, things)
-        if isinstance(value, list):
-            words = [self.token(item) for item in things if not is_data(item)]
+        self.containers[id(value)] = (value, things, b"")
+        if isinstance(value, tuple | list):
+            words = [self.function_or_more(item) for item in things]
         else:
-            pairs = zip(things[::2], things[1::2], strict=True)
-            words = sorted([self.first(key) + self.token(item) for key, item in pairs if not is_data(item)])
-        return _IGNORED + b"".join(words)
+            pairs = [(key, self.function_or_more(item)) for key, item in zip(things[::2], things[1::2], strict=True)]
+            words = sorted([self.first(key) + word for key, word in pairs if word])
+        data = b"".join(words)
+        self.containers[id(value)] = (value, things, data)
+        return data
+
+    def function_or_more(self, value: Any) -> bytes:
+        return self.token(value) if callable(value) else self.functions_in(value)
 
     def node(self, value: Any, name: str, *, is_root: bool) -> bytes:
         label = self.labels.get(id(value))
@@ -413,6 +419,13 @@ class _Walk:
         if version:
             self.parts[f"version of {top}"] = text(version)
         return text(top)
+
+    def compiled(self, module: Any) -> bytes:
+        """Take a module that the user has compiled by the content of its file."""
+        content = compiled_content(module) if isinstance(module, str) and module in sys.modules else b""
+        if content:
+            self.parts[f"file of {module}"] = content
+        return content
 
     def foreign_wrapper(self, value: types.FunctionType) -> bytes:
         """Take a function of an installed package by its version, and what it wraps of the user's by code."""
@@ -512,6 +525,7 @@ class _Walk:
             if not isinstance(value, types.ModuleType) or not is_user_module(value.__name__):
                 break
             module = value
+            self.compiled(module.__name__)
             value = self.look(vars(module), name)
             path = f"{module.__name__}.{name}"
             if value is _ABSENT:

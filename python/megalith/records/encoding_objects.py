@@ -288,6 +288,9 @@ def _taken_apart(value: Any, work: Work) -> bytes:
     cls = type(value)
     if cls is object:
         raise refusal(value, "nothing tells it from others")
+    if code.is_memory(value):
+        # Where results are kept is no part of what it does.
+        return other("memory", encode_part(code.inner(value), work, ".__wrapped__"))
     if hasattr(cls, "__next__"):
         raise refusal(value, "" if cls.__name__ in _WHAT else "reading it would use it up")
     if dataclasses.is_dataclass(cls) and _is_plainly_taken_apart(cls):

@@ -86,7 +86,7 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
+def trust(mapping: Any, path: PathLike, *, published: bool = True, before: os.stat_result | None = None) -> None:
     """Say that megalith has mapped a file, read-only.
 
     Parameters
@@ -98,6 +98,8 @@ def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
     published : bool
         Whether it is one of megalith's own, which are never rewritten. Others must have been at rest for 2 s each
         time, and nobody may have them open for writing.
+    before : os.stat_result, optional
+        What was known of the file before it was opened: another one that has its path since is never taken for it.
 
     Raises
     ------
@@ -110,7 +112,8 @@ def trust(mapping: Any, path: PathLike, *, published: bool = True) -> None:
     name = os.fspath(path)
     name = os.fsdecode(name)
     path = os.path.abspath(name)  # noqa: PTH100
-    _mappings[base] = _Mapping(path, _stamp(os.stat(path), published), published, _address(base))  # noqa: PTH116
+    stat = os.stat(path) if before is None else before  # noqa: PTH116
+    _mappings[base] = _Mapping(path, _stamp(stat, published), published, _address(base))
 
 
 def known(array: AnyArray) -> bytes | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib.machinery
 import importlib.util
 import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING
+
+from megalith import _core
 
 if TYPE_CHECKING:
     import types
@@ -82,8 +85,6 @@ def package_version(module: str) -> str:
     if not top or top in sys.stdlib_module_names:
         return ""
     if top == "megalith":
-        from megalith import _core
-
         return _core.__version__
     from importlib import metadata
 
@@ -95,6 +96,20 @@ def package_version(module: str) -> str:
         return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names)))
     version = getattr(sys.modules.get(top), "__version__", "")
     return version if isinstance(version, str) else ""
+
+
+@functools.cache
+def compiled_content(name: str) -> bytes:
+    """Return what stands for the file of an extension module of the user's, as it was at first; b'' for all others."""
+    path = getattr(sys.modules.get(name), "__file__", None)
+    if not isinstance(path, str) or not path.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
+        return b""
+    if not is_user_module(name):
+        return b""
+    try:
+        return _core.digest_bytes(pathlib.Path(path).read_bytes())
+    except OSError:
+        return b""
 
 
 @functools.cache
