@@ -1,6 +1,6 @@
 """megalith: NumPy arrays that have outgrown NumPy, at the speed of memory."""
 
-from megalith import arrays, context, exceptions, records, shared
+from megalith import arrays, context, exceptions, records, select, shared
 from megalith._core import __version__
 from megalith._threads import set_threads, threads
 from megalith.arrays import (
@@ -44,6 +44,7 @@ __all__ = [
     "neighbours",
     "read",
     "records",
+    "select",
     "set_threads",
     "shared",
     "threads",

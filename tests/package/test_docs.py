@@ -14,6 +14,7 @@ from numpydoc.validate import validate
 
 import megalith
 import megalith.context
+import megalith.select
 from megalith.testing.faults import run_python
 
 PACKAGE = Path(megalith.__file__).parent
@@ -22,7 +23,7 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.stem != "__main__"
 )
-PUBLIC = (megalith, megalith.arrays, megalith.context, megalith.records, megalith.shared)
+PUBLIC = (megalith, megalith.arrays, megalith.context, megalith.records, megalith.select, megalith.shared)
 FUNCTIONS = {
     f"{module.__name__}.{name}": thing
     for module in PUBLIC

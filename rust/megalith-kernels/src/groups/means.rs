@@ -23,7 +23,7 @@ use super::{LANES, blocks, changed};
 use crate::rows::loader;
 
 /// Values of a block.
-const VALUES: usize = 1 << 18;
+const VALUES: usize = 1 << 17;
 
 /// Rows of as many columns and more are cut into columns.
 const WIDE: usize = 16;
@@ -111,7 +111,7 @@ impl Means {
     /// [`Error::Memory`], [`Error::Cancelled`]; then the sums are not to be used.
     ///
     /// # Cost
-    /// One pass over ids and values; the sums of 64 blocks of 256 Ki values, 150 MiB where each row has an id of its
+    /// One pass over ids and values; the sums of 64 blocks of 128 Ki values, 200 MiB where each row has an id of its
     /// own, otherwise much less.
     ///
     /// # Source
@@ -222,13 +222,10 @@ fn single<T: Integer>(ids: &SourceView<'_>, values: &SourceView<'_>, dtype: DTyp
     let ids = ids.values::<T>(rows.clone(), &mut scratch);
     let near = near(ids);
     let mut cells = vec![[[0.0; 2]; LANES]; near.map_or(0, |(_, len)| len)];
-    let doubles = if dtype == DType::F64 { values.as_slice::<f64>() } else { None };
     for (part, ids) in ranges(rows.len(), BUFFER).zip(ids.chunks(BUFFER)) {
-        let part = rows.start + part.start..rows.start + part.end;
-        let values = if let Some(doubles) = doubles {
-            &doubles[part]
-        } else {
-            load.load(values, part, &mut buffer[..ids.len()]);
+        // Doubles are copied too: a copy asks memory for more at once than the loop over the cells does.
+        let values = {
+            load.load(values, rows.start + part.start..rows.start + part.end, &mut buffer[..ids.len()]);
             &buffer[..ids.len()]
         };
         if let Some((base, _)) = near {
