@@ -13,7 +13,8 @@
 //! 2. Ids need not be small, or near each other, or positive: each part gives those it meets numbers ([`slots`]), and
 //!    only the list of ids is sorted. Where they are near each other, as they mostly are, an id less the smallest is its
 //!    number.
-//! 3. Four counters for each id take turns: an id that is repeated does not wait for its own last count.
+//! 3. Ids are taken four by four: four that are equal are counted, and written, at once, so that an id that is repeated
+//!    does not wait each time for its own last count.
 //! 4. Nothing is known of ids before they are counted, and nothing is trusted after: an id that another thread has
 //!    changed meanwhile is an error, never a write to another place.
 //!
@@ -31,7 +32,7 @@ use megalith_core::dtype::Integer;
 use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 
 pub use means::{Means, block_rows};
-use slots::{BUFFER, Slots, flip, key_of, near};
+use slots::{BUFFER, Near, Slots, flip, key_of, near};
 
 use crate::sort::sort;
 
@@ -44,8 +45,8 @@ const LONGEST_PART: usize = 1 << 31;
 /// Parts for each thread, so that one whose processor is taken away holds up the others by a quarter of its work.
 const PARTS_PER_THREAD: usize = 4;
 
-/// Counters that take turns.
-const LANES: usize = 4;
+/// Ids that are looked at together.
+const QUAD: usize = 4;
 
 /// How often an id is in a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,49 +132,53 @@ fn count_part<T: Integer>(
     part: Range<usize>,
 ) -> Result<(Slots, Vec<u32>)> {
     let (mut slots, mut scratch, mut numbers) = (Slots::default(), Vec::new(), [0; BUFFER]);
-    let mut counts: Vec<[u32; LANES]> = Vec::new();
+    let mut counts: Vec<u32> = Vec::new();
     for block in blocks(part) {
         workers.check()?;
         let ids = ids.values::<T>(block, &mut scratch);
-        if let Some((base, len)) = near(ids) {
-            for (i, count) in count_near(ids, base, len)?.into_iter().enumerate().filter(|&(_, count)| count > 0) {
-                let slot = slots.find(base + i as u64)?;
-                counts.resize(slots.keys().len(), [0; LANES]);
-                counts[slot][0] += count;
+        // Where the ids of the blocks before are, then where these are: to see that costs half as much as counting.
+        let places = [slots.near(), None];
+        let counted = places.into_iter().find_map(|guess| {
+            let near = guess.or_else(|| near(ids))?;
+            Some((near, count_near(ids, near)?))
+        });
+        if let Some((near, block)) = counted {
+            for (i, count) in block.into_iter().enumerate().filter(|&(_, count)| count > 0) {
+                let slot = slots.find(near.base + i as u64)?;
+                counts.resize(slots.keys().len(), 0);
+                counts[slot] += count;
             }
             continue;
         }
         for ids in ids.chunks(BUFFER) {
             let numbers = &mut numbers[..ids.len()];
             slots.find_all(ids, numbers)?;
-            counts.resize(slots.keys().len(), [0; LANES]);
-            let (turns, last) = numbers.as_chunks::<LANES>();
-            for turn in turns {
-                for (lane, &number) in turn.iter().enumerate() {
-                    counts[number as usize][lane] += 1;
-                }
-            }
-            for &number in last {
-                counts[number as usize][0] += 1;
+            counts.resize(slots.keys().len(), 0);
+            for &number in &*numbers {
+                counts[number as usize] += 1;
             }
         }
     }
-    Ok((slots, counts.into_iter().map(|lanes| lanes.iter().sum()).collect()))
+    Ok((slots, counts))
 }
 
-/// How often each key from `base` on is there.
-fn count_near<T: Integer>(ids: &[T], base: u64, len: usize) -> Result<Vec<u32>> {
-    let mut counts = vec![[0u32; LANES]; len];
-    let (turns, last) = ids.as_chunks::<LANES>();
-    for turn in turns {
-        for (lane, &id) in turn.iter().enumerate() {
-            counts.get_mut(key_of(id).wrapping_sub(base) as usize).ok_or_else(changed)?[lane] += 1;
+/// How often each of the keys is there, None if others are there too.
+fn count_near<T: Integer>(ids: &[T], near: Near) -> Option<Vec<u32>> {
+    let mut counts = vec![0; near.len];
+    let (quads, last) = ids.as_chunks::<QUAD>();
+    for &[a, b, c, d] in quads {
+        if a == b && c == d && b == c {
+            *counts.get_mut(near.number_of(a))? += QUAD as u32;
+        } else {
+            for id in [a, b, c, d] {
+                *counts.get_mut(near.number_of(id))? += 1;
+            }
         }
     }
     for &id in last {
-        counts.get_mut(key_of(id).wrapping_sub(base) as usize).ok_or_else(changed)?[0] += 1;
+        *counts.get_mut(near.number_of(id))? += 1;
     }
-    Ok(counts.iter().map(|lanes| lanes.iter().sum()).collect())
+    Some(counts)
 }
 
 /// Blocks of a part.
@@ -283,7 +288,7 @@ impl Tally {
         };
         let near: Vec<_> = parts.slots.iter().map(Slots::near).collect();
         let lengths =
-            near.iter().zip(&parts.slots).map(|(near, slots)| near.map_or(slots.keys().len(), |(_, len)| len));
+            near.iter().zip(&parts.slots).map(|(near, slots)| near.map_or(slots.keys().len(), |near| near.len));
         let mut slices: Vec<Vec<IterMut<'_, i64>>> =
             lengths.map(|n| std::iter::repeat_with(IterMut::default).take(n).collect()).collect();
         // Where `rest` begins in the sink, the id that is being dealt with, and where its entries end.
@@ -301,7 +306,7 @@ impl Tally {
             }
             let (slice, behind) = std::mem::take(&mut rest)[start - done..].split_at_mut(count);
             let part = entry.part as usize;
-            let number = near[part].map_or(entry.slot as usize, |(base, _)| (entry.key - base) as usize);
+            let number = near[part].map_or(entry.slot as usize, |near| near.number(entry.key));
             slices[part][number] = slice.iter_mut();
             (rest, done) = (behind, start + count);
             cursors[i] = done as i64;
@@ -310,27 +315,48 @@ impl Tally {
         workers.for_each(items, |(((part, slots), near), mut slices)| {
             let (mut scratch, mut numbers) = (Vec::new(), [0; BUFFER]);
             let mut position = (first + part.start) as i64;
-            let mut put = |number: usize| {
-                // None left: there are more of this id than there were.
-                *slices.get_mut(number).and_then(Iterator::next).ok_or_else(changed)? = position;
-                position += 1;
-                Ok(())
-            };
             for block in blocks(part.clone()) {
                 workers.check()?;
                 let ids = ids.values::<T>(block, &mut scratch);
-                if let Some((base, _)) = near {
-                    ids.iter().try_for_each(|&id| put(key_of(id).wrapping_sub(base) as usize))?;
+                if let Some(near) = near {
+                    write_near(ids, near, &mut slices, &mut position).ok_or_else(changed)?;
                     continue;
                 }
                 for ids in ids.chunks(BUFFER) {
                     slots.look_up(ids, &mut numbers[..ids.len()]);
-                    numbers[..ids.len()].iter().try_for_each(|&number| put(number as usize))?;
+                    for &number in &numbers[..ids.len()] {
+                        let slot = slices.get_mut(number as usize).and_then(Iterator::next);
+                        *slot.ok_or_else(changed)? = position;
+                        position += 1;
+                    }
                 }
             }
             Ok(())
         })
     }
+}
+
+/// Write positions from `position` on into the slices of their keys, None if one of these is full.
+fn write_near<T: Integer>(ids: &[T], near: Near, slices: &mut [IterMut<'_, i64>], position: &mut i64) -> Option<()> {
+    let (quads, last) = ids.as_chunks::<QUAD>();
+    for &[a, b, c, d] in quads {
+        if a == b && c == d && b == c {
+            let slice = slices.get_mut(near.number_of(a))?;
+            let (slots, rest) = std::mem::take(slice).into_slice().split_first_chunk_mut::<QUAD>()?;
+            *slots = [*position, *position + 1, *position + 2, *position + 3];
+            *slice = rest.iter_mut();
+        } else {
+            for (i, id) in (0..).zip([a, b, c, d]) {
+                *slices.get_mut(near.number_of(id))?.next()? = *position + i;
+            }
+        }
+        *position += QUAD as i64;
+    }
+    for &id in last {
+        *slices.get_mut(near.number_of(id))?.next()? = *position;
+        *position += 1;
+    }
+    Some(())
 }
 
 fn changed() -> Error {

@@ -7,8 +7,8 @@
 //!
 //! 1. Blocks are cut by size, and their sums added in order: the same bits for any number of threads, and for a list
 //!    that comes in windows of whole blocks.
-//! 2. A block of single values is summed in four lanes that take turns, so that an id that is repeated does not wait for
-//!    its own last sum.
+//! 2. Four values that follow each other and have one id are added up before they are added to its sum, so that an id that
+//!    is repeated does not wait for its own last sum each time.
 //! 3. Wide rows are cut into columns instead: each thread adds up its own columns of all rows, in the order of the rows.
 //!    The sums of a block would be as large as the block.
 
@@ -18,8 +18,8 @@ use megalith_core::blocks::{BLOCK, ranges};
 use megalith_core::dtype::Integer;
 use megalith_core::{DType, Error, Result, SourceView, Workers};
 
-use super::slots::{BUFFER, Slots, flip, key_of, near};
-use super::{LANES, blocks, changed};
+use super::slots::{self, BUFFER, Near, Slots, flip, key_of};
+use super::{QUAD, blocks};
 use crate::rows::loader;
 
 /// Values of a block.
@@ -138,9 +138,10 @@ impl Means {
         }
         let all: Vec<_> = ranges(ids.len(), block_rows(self.columns)).collect();
         for round in all.chunks(ROUND) {
+            let guess = self.strips[0].slots.near();
             let found = workers.map(round.to_vec(), |rows| {
                 if self.columns == 1 {
-                    single::<T>(ids, values, dtype, rows)
+                    single::<T>(ids, values, dtype, rows, guess)
                 } else {
                     let mut sums = Sums { columns: 0..self.columns, ..Sums::default() };
                     add_rows::<T>(workers, &mut sums, self.columns, ids, values, dtype, rows)?;
@@ -214,58 +215,73 @@ impl Means {
     }
 }
 
-/// Sums of a block of single values.
-fn single<T: Integer>(ids: &SourceView<'_>, values: &SourceView<'_>, dtype: DType, rows: Range<usize>) -> Result<Sums> {
-    let mut slots = Slots::default();
-    let (mut scratch, mut buffer, mut numbers) = (Vec::new(), [0.0; BUFFER], [0; BUFFER]);
-    let mut load = loader("values", dtype)?;
+/// Sums of a block of single values, whose ids may be where `guess` says.
+fn single<T: Integer>(
+    ids: &SourceView<'_>,
+    values: &SourceView<'_>,
+    dtype: DType,
+    rows: Range<usize>,
+    guess: Option<Near>,
+) -> Result<Sums> {
+    let (mut scratch, mut buffer) = (Vec::new(), Vec::new());
     let ids = ids.values::<T>(rows.clone(), &mut scratch);
-    let near = near(ids);
-    let mut cells = vec![[[0.0; 2]; LANES]; near.map_or(0, |(_, len)| len)];
-    for (part, ids) in ranges(rows.len(), BUFFER).zip(ids.chunks(BUFFER)) {
-        // Doubles are copied too: a copy asks memory for more at once than the loop over the cells does.
-        let values = {
-            load.load(values, rows.start + part.start..rows.start + part.end, &mut buffer[..ids.len()]);
-            &buffer[..ids.len()]
-        };
-        if let Some((base, _)) = near {
-            add_up(&mut cells, ids, values, |id| key_of(id).wrapping_sub(base) as usize)?;
-            continue;
+    let values = if dtype == DType::F64 && values.as_slice::<f64>().is_some() {
+        values.values::<f64>(rows, &mut buffer)
+    } else {
+        buffer.resize(rows.len(), 0.0);
+        loader("values", dtype)?.load(values, rows, &mut buffer);
+        &buffer
+    };
+    let mut slots = Slots::default();
+    let mut cells: Vec<Cell> = Vec::new();
+    // To see where ids are costs as much as a third of adding up: only where the guess is wrong.
+    for near in [guess, None] {
+        let Some(near) = near.or_else(|| slots::near(ids)) else { break };
+        cells = vec![[0.0; 2]; near.len];
+        if add_up(&mut cells, ids, values, |id| near.number_of(id)) {
+            let there: Vec<usize> = (0..near.len).filter(|&i| cells[i][1] > 0.0).collect();
+            there.iter().try_for_each(|&i| slots.find(near.base + i as u64).map(drop))?;
+            cells = there.into_iter().map(|i| cells[i]).collect();
+            break;
         }
-        let numbers = &mut numbers[..ids.len()];
-        slots.find_all(ids, numbers)?;
-        cells.resize(slots.keys().len(), [[0.0; 2]; LANES]);
-        add_up(&mut cells, numbers, values, |number| number as usize)?;
     }
-    let total =
-        |lanes: &[Cell; LANES], part: usize| (lanes[0][part] + lanes[2][part]) + (lanes[1][part] + lanes[3][part]);
-    if let Some((base, len)) = near {
-        // Keys that are not there get no number.
-        let there: Vec<usize> = (0..len).filter(|&i| total(&cells[i], 1) > 0.0).collect();
-        there.iter().try_for_each(|&i| slots.find(base + i as u64).map(drop))?;
-        cells = there.into_iter().map(|i| cells[i]).collect();
+    if slots.keys().is_empty() {
+        let mut numbers = [0; BUFFER];
+        cells.clear();
+        for (ids, values) in ids.chunks(BUFFER).zip(values.chunks(BUFFER)) {
+            let numbers = &mut numbers[..ids.len()];
+            slots.find_all(ids, numbers)?;
+            cells.resize(slots.keys().len(), [0.0; 2]);
+            add_up(&mut cells, numbers, values, |number| number as usize);
+        }
     }
-    let sums = cells.iter().map(|lanes| total(lanes, 0)).collect();
-    let counts = cells.iter().map(|lanes| total(lanes, 1) as u64).collect();
-    Ok(Sums { columns: 0..1, slots, sums, counts })
+    let counts = cells.iter().map(|cell| cell[1] as u64).collect();
+    Ok(Sums { columns: 0..1, slots, sums: cells.into_iter().map(|cell| cell[0]).collect(), counts })
 }
 
-/// Add each value to the cell of its id, in the lane whose turn it is.
+/// Add each value to the cell of its id; false if an id has none.
 #[inline(always)]
 #[allow(clippy::inline_always)] // So that the number of an id is no call.
-fn add_up<N: Copy>(cells: &mut [[Cell; LANES]], ids: &[N], values: &[f64], number: impl Fn(N) -> usize) -> Result<()> {
-    let mut add = |id: N, lane: usize, value: f64| {
-        let cell = &mut cells.get_mut(number(id)).ok_or_else(changed)?[lane];
-        *cell = [cell[0] + value, cell[1] + 1.0];
-        Ok(())
+fn add_up<N: Copy + PartialEq>(cells: &mut [Cell], ids: &[N], values: &[f64], number: impl Fn(N) -> usize) -> bool {
+    let mut add = |id: N, value: f64, count: f64| match cells.get_mut(number(id)) {
+        Some(cell) => {
+            *cell = [cell[0] + value, cell[1] + count];
+            true
+        }
+        None => false,
     };
-    let ((turns, last), (values, last_values)) = (ids.as_chunks::<LANES>(), values.as_chunks::<LANES>());
-    for (turn, values) in turns.iter().zip(values) {
-        for (lane, (&id, &value)) in turn.iter().zip(values).enumerate() {
-            add(id, lane, value)?;
+    let ((quads, last), (values, last_values)) = (ids.as_chunks::<QUAD>(), values.as_chunks::<QUAD>());
+    for (&[a, b, c, d], &[u, v, w, x]) in quads.iter().zip(values) {
+        let inside = if a == b && c == d && b == c {
+            add(a, (u + v) + (w + x), QUAD as f64)
+        } else {
+            add(a, u, 1.0) && add(b, v, 1.0) && add(c, w, 1.0) && add(d, x, 1.0)
+        };
+        if !inside {
+            return false;
         }
     }
-    last.iter().zip(last_values).try_for_each(|(&id, &value)| add(id, 0, value))
+    last.iter().zip(last_values).all(|(&id, &value)| add(id, value, 1.0))
 }
 
 /// Add some of the columns of some rows.

@@ -36,16 +36,37 @@ pub(super) fn flip<T: Integer>() -> u64 {
     if T::MAX > i128::from(i64::MAX) { 0 } else { 1 << 63 }
 }
 
-/// The smallest key, and how many there may be from it on, of ids that lie near each other.
-pub(super) fn near<T: Integer>(ids: &[T]) -> Option<(u64, usize)> {
-    let first = *ids.first()?;
-    let (low, high) = ids.iter().fold((first, first), |(low, high), &id| (low.min(id), high.max(id)));
-    near_keys(key_of(low), key_of(high))
+/// Keys that lie near each other: `len` of them at most, from `base` on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Near {
+    pub(super) base: u64,
+    pub(super) len: usize,
 }
 
-/// The same, of the smallest and the largest key.
-fn near_keys(low: u64, high: u64) -> Option<(u64, usize)> {
-    (high - low < NEAR).then_some((low, (high - low) as usize + 1))
+impl Near {
+    /// The number of a key, `len` or more if it is not one of these.
+    #[inline]
+    pub(super) fn number(self, key: u64) -> usize {
+        key.wrapping_sub(self.base) as usize
+    }
+
+    /// The number of an id. Its key is the id plus a bit that may as well be taken from the base.
+    #[inline]
+    pub(super) fn number_of<T: Integer>(self, id: T) -> usize {
+        (id.to_wrapped_i64() as u64).wrapping_sub(self.base ^ flip::<T>()) as usize
+    }
+
+    /// All keys between two.
+    fn between(low: u64, high: u64) -> Option<Self> {
+        (high - low < NEAR).then_some(Self { base: low, len: (high - low) as usize + 1 })
+    }
+}
+
+/// Where ids are, if they are near each other.
+pub(super) fn near<T: Integer>(ids: &[T]) -> Option<Near> {
+    let first = *ids.first()?;
+    let (low, high) = ids.iter().fold((first, first), |(low, high), &id| (low.min(id), high.max(id)));
+    Near::between(key_of(low), key_of(high))
 }
 
 /// A multiplication spreads ids that follow each other; the middle bits are the best mixed.
@@ -87,9 +108,9 @@ impl Slots {
         &self.keys
     }
 
-    /// The smallest key, and how many there may be from it on, if the keys lie near each other.
-    pub(super) fn near(&self) -> Option<(u64, usize)> {
-        near_keys(*self.keys.iter().min()?, *self.keys.iter().max()?)
+    /// Where the keys are, if they are near each other.
+    pub(super) fn near(&self) -> Option<Near> {
+        Near::between(*self.keys.iter().min()?, *self.keys.iter().max()?)
     }
 
     /// The numbers of ids, [`UNKNOWN`] for those that were not met.
@@ -245,5 +266,8 @@ mod tests {
     fn keys_sort_as_their_ids() {
         assert!(key_of(-1i8) < key_of(0i8) && key_of(i64::MIN) < key_of(-1i64) && key_of(1u64 << 63) > key_of(7u64));
         assert_eq!(key_of(200u8), key_of(200i64));
+        let near = near(&[-3i16, 5, 2]).unwrap();
+        assert_eq!((near.len, near.number_of(5i16), near.number(key_of(5i16))), (9, 8, 8));
+        assert!(near.number_of(-4i16) >= near.len && near.number_of(6i16) >= near.len);
     }
 }
