@@ -45,7 +45,7 @@ pub fn block_rows(columns: usize) -> usize {
 struct Sums {
     columns: Range<usize>,
     slots: Slots,
-    sums: Vec<f64>,
+    totals: Vec<f64>,
     counts: Vec<u64>,
 }
 
@@ -65,7 +65,7 @@ impl Sums {
         let slot = self.slots.find(key)?;
         if slot == self.counts.len() {
             self.counts.push(0);
-            self.sums.resize(self.sums.len() + self.columns.len(), 0.0);
+            self.totals.resize(self.totals.len() + self.columns.len(), 0.0);
         }
         Ok(slot)
     }
@@ -75,7 +75,7 @@ impl Sums {
     fn add(&mut self, key: u64, row: &[f64], count: u64) -> Result<()> {
         let slot = self.find(key)?;
         self.counts[slot] += count;
-        for (sum, value) in self.sums[slot * row.len()..].iter_mut().zip(row) {
+        for (sum, value) in self.totals[slot * row.len()..].iter_mut().zip(row) {
             *sum += value;
         }
         Ok(())
@@ -85,7 +85,7 @@ impl Sums {
     fn merge(&mut self, block: &Self) -> Result<()> {
         let width = self.columns.len();
         for (slot, (&key, &count)) in block.slots.keys().iter().zip(&block.counts).enumerate() {
-            self.add(key, &block.sums[slot * width..(slot + 1) * width], count)?;
+            self.add(key, &block.totals[slot * width..(slot + 1) * width], count)?;
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ impl Means {
             for strip in &self.strips {
                 let width = strip.columns.len();
                 let row = &mut means[i * self.columns..][strip.columns.clone()];
-                for (mean, sum) in row.iter_mut().zip(&strip.sums[slot * width..]) {
+                for (mean, sum) in row.iter_mut().zip(&strip.totals[slot * width..]) {
                     *mean = sum / first.counts[slot] as f64;
                 }
             }
@@ -256,7 +256,7 @@ fn single<T: Integer>(
         }
     }
     let counts = cells.iter().map(|cell| cell[1] as u64).collect();
-    Ok(Sums { columns: 0..1, slots, sums: cells.into_iter().map(|cell| cell[0]).collect(), counts })
+    Ok(Sums { columns: 0..1, slots, totals: cells.into_iter().map(|cell| cell[0]).collect(), counts })
 }
 
 /// Add each value to the cell of its id; false if an id has none.
@@ -306,8 +306,8 @@ fn add_rows<T: Integer>(
             let start = (block.start + part.start) * columns + strip.start;
             buffer.resize(ids.len() * width, 0.0);
             load.load(values, start..start + buffer.len(), &mut buffer);
-            for (&id, row) in ids.iter().zip(buffer.chunks_exact(width.max(1))) {
-                sums.add(key_of(id), row, 1)?;
+            for (i, &id) in ids.iter().enumerate() {
+                sums.add(key_of(id), &buffer[i * width..(i + 1) * width], 1)?;
             }
         }
     }

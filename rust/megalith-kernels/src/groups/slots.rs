@@ -58,7 +58,7 @@ impl Near {
 
     /// All keys between two.
     fn between(low: u64, high: u64) -> Option<Self> {
-        (high - low < NEAR).then_some(Self { base: low, len: (high - low) as usize + 1 })
+        (high - low < NEAR).then(|| Self { base: low, len: (high - low) as usize + 1 })
     }
 }
 
@@ -75,7 +75,9 @@ pub(super) struct Spread(u64);
 
 impl Hasher for Spread {
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
     }
 
     #[inline]

@@ -125,7 +125,7 @@ fn a_list_that_has_changed_since_it_was_counted_is_refused() {
             |w| {
                 let tally = count::<u16>(w, &SourceView::from_slice(&[1u16, 2, 1], &[3]))?;
                 let view = SourceView::from_slice(&changed, &[3]);
-                let (mut cursors, mut out) = ([0, 2], [0; 3]);
+                let (mut cursors, mut out) = ([0, 2], [0i64; 3]);
                 tally.positions::<u16>(w, &view, 0, &mut cursors, SinkView::from_slice(&mut out, &[3]))
             },
         );
