@@ -14,9 +14,11 @@ __all__ = [
     "Draft",
     "File",
     "Hits",
+    "Means",
     "Memoized",
     "Pairs",
     "Segment",
+    "Tally",
     "Turned",
     "__version__",
     "apply_lut",
@@ -29,12 +31,14 @@ __all__ = [
     "capacity",
     "checksums",
     "correlate1d",
+    "count_ids",
     "cpu_level",
     "default_threads",
     "digest",
     "digest_bytes",
     "find",
     "find_pairs",
+    "index_of",
     "plain_header",
     "refuse_overlap",
     "shared_directory",
@@ -63,6 +67,31 @@ class Hits:
 class Pairs:
     def __len__(self, /) -> int: ...
     def fill(self, /, indices: _Array, sink: _Array, processes: int | None = None, progress: _Tick = None) -> None: ...
+
+@final
+class Tally:
+    def __len__(self, /) -> int: ...
+    def write(self, /, ids: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> None: ...
+    def merge(self, /, other: Tally) -> None: ...
+    def positions(
+        self,
+        /,
+        ids: _Array,
+        first: int,
+        cursors: npt.NDArray[np.int64],
+        sink: _Array,
+        processes: int | None = None,
+        progress: _Tick = None,
+    ) -> None: ...
+
+@final
+class Means:
+    def __new__(cls, columns: int) -> Means: ...
+    @staticmethod
+    def block_rows(columns: int) -> int: ...
+    def __len__(self, /) -> int: ...
+    def add(self, /, ids: _Array, values: _Array, processes: int | None = None, progress: _Tick = None) -> None: ...
+    def write(self, /, ids: npt.NDArray[np.int64], means: npt.NDArray[np.float64]) -> None: ...
 
 @final
 class File:
@@ -198,6 +227,10 @@ def block_counts(
     progress: _Tick = None,
 ) -> None: ...
 def xxh3(prefix: bytes, source: _Array, processes: int | None = None, progress: _Tick = None) -> int: ...
+def count_ids(ids: _Array, processes: int | None = None, progress: _Tick = None) -> Tally: ...
+def index_of(
+    ids: _Array, table: _Array, sink: _Array, processes: int | None = None, progress: _Tick = None
+) -> None: ...
 def checksums(
     prefix: bytes, source: _Array, processes: int | None = None, progress: _Tick = None
 ) -> tuple[int, int]: ...

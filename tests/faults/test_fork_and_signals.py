@@ -18,12 +18,23 @@ volume = np.random.default_rng(0).random((200, 210, 50), dtype=np.float32)
 kernel = np.array([0.1, 0.5, 0.3])
 smooth = megalith.correlate1d(volume, kernel, processes=2)
 digests = [megalith._core.digest(array, 2) for array in (volume, volume.T)]
+clusters = np.random.default_rng(1).integers(-1, 90, 1 << 20)
+groups = [np.flatnonzero(clusters == cluster) for cluster in range(-1, 90)]
+means = megalith.select.grouped_mean(volume.ravel()[: 1 << 20], clusters, processes=2)
+
+def groups_work():
+    got = megalith.select.spikes_per_cluster(clusters, processes=2)
+    return (
+        all(np.array_equal(*both) for both in zip(got.values(), groups, strict=True))
+        and np.array_equal(megalith.select.grouped_mean(volume.ravel()[: 1 << 20], clusters, processes=2), means)
+    )
 
 def kernels_work():
     return (
         np.array_equal(megalith.where(source, processes=2), expected)
         and np.array_equal(megalith.correlate1d(volume, kernel, processes=2), smooth)
         and [megalith._core.digest(array, 2) for array in (volume, volume.T)] == digests
+        and groups_work()
     )
 
 assert kernels_work()
@@ -60,6 +71,7 @@ def keep_running():
         assert np.array_equal(megalith.where(source, processes=2), expected)
         megalith.correlate1d(volume, kernel, processes=2)
         megalith._core.digest(volume.T, 2)
+        groups_work()
         rounds += 1
 
 other = threading.Thread(target=keep_running)
@@ -179,6 +191,28 @@ for _ in range(3):
     else:
         sys.exit("not interrupted")
     assert megalith._core.digest(volume, 2) == small
+"""
+    )
+    run_python(code, tmp_path).check()
+
+
+@pytest.mark.parametrize("call", ["spikes_per_cluster(array)", "grouped_mean(array, array)", "unique(array)"])
+def test_ctrl_c_among_groups_raises_keyboard_interrupt_and_the_next_grouping_is_right(tmp_path, call):
+    # With a stride of zero, 2^31 ids of a few bytes; the result of the first is never touched.
+    code = (
+        LONG
+        + f"""
+array = np.lib.stride_tricks.as_strided(np.arange(4, dtype="i8"), (1 << 31,), (0,))
+for _ in range(3):
+    interrupt(0.2)
+    try:
+        megalith.select.{call}
+    except KeyboardInterrupt:
+        waited = time.monotonic() - sent
+        assert waited < 1, waited
+    else:
+        sys.exit("not interrupted")
+    assert megalith.select.spikes_per_cluster(np.tile([3, 1], 1 << 20))[1].tolist() == list(range(1, 1 << 21, 2))
 """
     )
     run_python(code, tmp_path).check()

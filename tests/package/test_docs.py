@@ -14,6 +14,7 @@ from numpydoc.validate import validate
 
 import megalith
 import megalith.context
+import megalith.select
 from megalith.testing.faults import run_python
 
 PACKAGE = Path(megalith.__file__).parent

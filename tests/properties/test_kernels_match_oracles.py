@@ -6,7 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import megalith
-from megalith.exceptions import IndexRangeError
+from megalith import select
+from megalith.exceptions import IndexRangeError, SelectionError
 from megalith.testing import reference, strategies
 from megalith.testing.cases import BOOL, COMPLEX, FLOATS, INTS, assert_identical
 from megalith.testing.layouts import SINK_LAYOUTS, empty_like_layout
@@ -138,6 +139,51 @@ def test_block_counts_equal_their_oracle(source, blocks, threads):
 )
 def test_neighbours_equal_their_oracle(indices, offset, threads):
     assert_identical(megalith.neighbours(indices, offset, threads), reference.neighbours(indices, offset))
+
+
+# Few different ids, so that groups have several entries; any values of the type; runs.
+ids = strategies.arrays(INTS, min_dims=1, max_dims=1, max_side=40) | st.lists(
+    st.integers(-2, 9) | st.sampled_from([100, 10**7, 2**62, -(2**63)]), max_size=60
+).flatmap(lambda ids: st.sampled_from([1, 4, 9]).map(lambda n: np.repeat(np.array(ids, np.int64), n)))
+
+
+@given(ids, threads)
+def test_spikes_per_cluster_equal_their_oracle(ids, threads):
+    positions, found, bounds = reference.grouped(ids)
+    got = select.spikes_per_cluster(ids, processes=threads)
+    assert list(got) == found.tolist()
+    for i, spikes in enumerate(got.values()):
+        assert_identical(spikes, positions[bounds[i] : bounds[i + 1]])
+
+
+@given(ids, threads)
+def test_unique_equals_its_oracle(ids, threads):
+    values = np.unique(ids.astype(ids.dtype.newbyteorder("=")))
+    np.testing.assert_array_equal(select.unique(ids, processes=threads), values[values >= 0])
+
+
+@given(ids, st.data(), st.sampled_from(BOOL + INTS + FLOATS), threads)
+def test_grouped_means_equal_their_oracle_to_the_rounding_of_a_sum(ids, data, dtype, threads):
+    shape = (len(ids), *data.draw(strategies.shapes(max_dims=2, max_side=5)))
+    values = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 100, shape).astype(dtype)
+    values = data.draw(strategies.laid_out(st.just(values)))
+    expected, bound = reference.grouped_mean(values, ids)
+    got = select.grouped_mean(values, ids, processes=threads)
+    assert got.shape == expected.shape
+    assert (np.abs(got - expected) <= bound).all()
+
+
+@given(ids, st.lists(st.integers(-2, 9) | st.sampled_from([10**7, 2**62, -(2**63)]), max_size=9), threads)
+def test_places_and_members_equal_their_oracles(ids, table, threads):
+    values = ids.tolist()
+    members = [i for i, value in enumerate(values) if value in table]
+    assert select.spikes_in_clusters(ids, table, processes=threads).tolist() == members
+    if any(value not in table for value in values if value != -1):
+        with pytest.raises(SelectionError):
+            select.index_of(ids, table, processes=threads)
+    else:
+        expected = [len(table) - 1 - table[::-1].index(value) if value in table else -1 for value in values]
+        assert select.index_of(ids, table, processes=threads).tolist() == expected
 
 
 @given(source=strategies.arrays(max_side=4), order=st.sampled_from(["C", "F"]))

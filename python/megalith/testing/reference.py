@@ -23,6 +23,8 @@ __all__ = [
     "block_sums",
     "block_sums_bound",
     "correlate1d",
+    "grouped",
+    "grouped_mean",
     "neighbours",
     "where",
 ]
@@ -318,3 +320,51 @@ def neighbours(indices: npt.ArrayLike, offset: int) -> npt.NDArray[np.int64]:
         places.setdefault(value, []).append(j)
     found = [(i, j) for i, value in enumerate(values) for j in places.get(value + offset, ())]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def grouped(ids: Array) -> tuple[npt.NDArray[np.int64], Array, npt.NDArray[np.int64]]:
+    """Group positions by the id that stands at each.
+
+    Parameters
+    ----------
+    ids : 1-d ndarray of int
+        Any ids.
+
+    Returns
+    -------
+    positions : (n,) ndarray of int64
+        Of one id after the other, rising for each.
+    found : (n_ids,) ndarray
+        The ids, rising.
+    bounds : (n_ids + 1,) ndarray of int64
+        Where the positions of each begin and end.
+    """
+    values = contiguous(ids)
+    found, counts = np.unique(values, return_counts=True)
+    return np.argsort(values, kind="stable"), found, np.concatenate([[0], np.cumsum(counts)])
+
+
+def grouped_mean(values: Array, ids: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Average rows by id, without those of negative ids.
+
+    Parameters
+    ----------
+    values : (n, ...) ndarray of bool, int or float
+        The rows.
+    ids : (n,) ndarray of int
+        Their ids.
+
+    Returns
+    -------
+    means : (n_ids, ...) ndarray of float64
+        In the order of the ids.
+    bound : (n_ids, ...) ndarray of float64
+        What the rounding of sums in any order may come to: an ulp for each addition.
+    """
+    positions, found, bounds = grouped(ids)
+    rows = contiguous(values).astype(np.float64)
+    groups = [rows[positions[a:b]] for (a, b), i in zip(pairwise(bounds), found, strict=True) if i >= 0]
+    shape = (len(groups), *rows.shape[1:])
+    means = np.array([group.mean(axis=0) for group in groups]).reshape(shape)
+    sizes = np.array([np.abs(group).sum(axis=0) for group in groups]).reshape(shape)
+    return means, sizes * np.finfo(np.float64).eps + 1e-300

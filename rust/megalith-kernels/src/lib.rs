@@ -6,6 +6,7 @@ pub mod block_sums;
 pub mod checksum;
 pub mod correlate1d;
 pub mod digest;
+pub mod groups;
 pub mod lut;
 pub mod lut_index;
 pub mod neighbours;

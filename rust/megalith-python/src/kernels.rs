@@ -18,6 +18,8 @@ use crate::arrays::{Order, Source, is_same, items, sink, source};
 use crate::error::{argument_error, layout_error, to_python};
 use crate::guard::{Call, run};
 
+pub(crate) mod groups;
+
 type Array<'a, 'py> = &'a Bound<'py, PyUntypedArray>;
 
 const INTEGERS: &str = "bool, int8 to int64 and uint8 to uint64";

@@ -26,6 +26,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SUM_PIECE", megalith_kernels::block_sums::PIECE)?;
     module.add_class::<kernels::Hits>()?;
     module.add_class::<kernels::Pairs>()?;
+    module.add_class::<kernels::groups::Tally>()?;
+    module.add_class::<kernels::groups::Means>()?;
     module.add_class::<files::File>()?;
     module.add_class::<files::Draft>()?;
     module.add_function(wrap_pyfunction!(files::books_remove, module)?)?;
@@ -53,6 +55,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(kernels::block_sums, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::block_counts, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::find_pairs, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::groups::count_ids, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::groups::index_of, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::checksums, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::xxh3, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest, module)?)?;

@@ -1,0 +1,289 @@
+"""`Selector` takes some spikes of some clusters."""
+
+import math
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from megalith.exceptions import ArgumentError, DTypeError, SelectionError, ShapeError
+from megalith.select import Selector, regular_subset, select_spikes, spikes_per_cluster
+from megalith.testing.cases import assert_identical
+
+NONE = np.zeros(0, np.int64)
+
+
+def sources(clusters):
+    """A list of cluster ids in each form that a Selector takes."""
+    groups = spikes_per_cluster(clusters)
+    return {
+        "array": clusters,
+        "list": np.asarray(clusters).tolist(),
+        "mapping": groups,
+        "function": lambda cluster: groups.get(cluster, NONE),
+        "function that raises": groups.__getitem__,
+    }
+
+
+KINDS = ["array", "list", "mapping", "function", "function that raises"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_spikes_of_clusters_are_those_that_numpy_finds(clusters, kind):
+    selector = Selector(sources(clusters)[kind])
+    for wanted in ([0], [2**62, -1], [5, 5, 77], np.array([1, 99]), {0, 1, 2}, 10**6):
+        expected = np.flatnonzero(
+            np.isin(clusters, list(np.atleast_1d(list(wanted) if isinstance(wanted, set) else wanted)))
+        )
+        assert_identical(selector.select_spikes(wanted), expected)
+        assert_identical(selector.select_spikes(wanted, 0), expected)
+
+
+def test_no_clusters_select_none_and_clusters_without_spikes_nothing(clusters):
+    selector = Selector(clusters)
+    assert selector.select_spikes() is None
+    assert selector.select_spikes([]) is None
+    assert_identical(selector.select_spikes([3]), NONE)
+    assert_identical(selector(3, []), NONE)
+    assert_identical(select_spikes([], 3, clusters), NONE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unknown_clusters_are_named_when_strict(clusters, kind):
+    selector = Selector(sources(clusters)[kind])
+    with pytest.raises(SelectionError, match=r"no clusters -5, 3") as caught:
+        selector.select_spikes([0, 3, -5], strict=True)
+    assert caught.value.label == [-5, 3]
+    assert isinstance(caught.value, LookupError)
+    assert_identical(selector.select_spikes([0, 3, -5]), selector.select_spikes([0], strict=True))
+
+
+def test_a_limit_shrinks_by_phys_rule_as_clusters_grow(clusters):
+    selector = Selector(clusters)
+    wanted = [0, 1, 2, 5, 77]
+    for n in range(1, 6):
+        found = selector.select_spikes(wanted[:n], 100)
+        assert np.unique(clusters[found], return_counts=True)[1].tolist() == [int(100 * math.exp(-0.1 * (n - 1)))] * n
+        assert len(selector.select_spikes(wanted[:n], 100, shrink=False)) == 100 * n
+    assert len(selector.select_spikes(wanted, 1)) == 5
+
+
+def test_regular_subsets_are_evenly_spread_and_the_same_each_time(clusters):
+    spikes = np.flatnonzero(clusters == 5)
+    found = Selector(clusters).select_spikes([5], 50)
+    assert_identical(found, regular_subset(spikes, 50))
+    assert found[0] == spikes[0]
+    assert found[-1] == spikes[-1]
+
+
+def test_random_subsets_are_those_of_the_seed(clusters):
+    def taken(seed, selector=None):
+        selector = selector or Selector(clusters, seed=seed)
+        return selector.select_spikes([0, 5], 50, subset="random").tolist()
+
+    assert taken(1) == taken(1) == taken([1])
+    assert taken(1) != taken(2)
+    selector = Selector(clusters, seed=1)
+    selector.select_spikes([77], 5, subset="random")
+    assert taken(1, selector) == taken(1), "what was asked before does not matter"
+    assert taken(None) != taken(None)
+    assert taken(np.random.default_rng(4)) == taken(np.random.default_rng(4))
+    assert taken(1, pickle.loads(pickle.dumps(Selector(clusters, seed=1)))) == taken(1)
+
+
+@pytest.mark.parametrize("cluster", [-1, 0, 2**62])
+def test_random_subsets_of_one_cluster_do_not_depend_on_the_others(clusters, cluster):
+    selector = Selector(clusters, seed=9)
+    alone = selector.select_spikes([cluster], 40, subset="random")
+    together = selector.select_spikes([cluster, 5, 77], 40, subset="random", shrink=False)
+    assert_identical(together[clusters[together] == cluster], alone)
+    selector.update(selector.select_spikes([5, 77]), 4000)  # a merge
+    selector.update(np.flatnonzero(clusters == 2)[::2], 4001)  # a split
+    assert_identical(selector.select_spikes([cluster], 40, subset="random"), alone)
+    assert_identical(selector.select_spikes([cluster], 40), Selector(clusters).select_spikes([cluster], 40))
+
+
+@pytest.mark.parametrize("subset", ["regular", "random"])
+def test_batches_are_spikes_of_the_cluster_that_follow_each_other(clusters, subset):
+    spikes = np.flatnonzero(clusters == 0)
+    selector = Selector(clusters, seed=0)
+    found = selector.select_spikes([0], 105, batch=10, subset=subset)
+    places = np.searchsorted(spikes, found)
+    assert len(found) == 100
+    assert (np.diff(places.reshape(10, 10), axis=1) == 1).all()
+    assert len(selector.select_spikes([0], 4, batch=10, subset=subset)) == 4
+    assert len(selector.select_spikes([0], 50, batch=10**6, subset=subset)) == 50
+
+
+def test_batches_begin_where_phys_excerpts_do():
+    found = Selector({0: np.arange(100)}).select_spikes([0], 30, batch=10)
+    assert [(int(a[0]), int(a[-1])) for a in found.reshape(3, 10)] == [(0, 9), (45, 54), (90, 99)]
+
+
+def test_only_spikes_of_kept_chunks_and_of_the_subset_are_taken(clusters):
+    times = np.arange(len(clusters)) / 100
+    bounds = np.linspace(0, 200, 11)
+    selector = Selector(clusters, spike_times=times, chunk_bounds=bounds, n_chunks_kept=3)
+    assert selector.chunks_kept.tolist() == [0, 20, 80, 100, 160, 180]
+    inside = ((times >= 0) & (times < 20)) | ((times >= 80) & (times < 100)) | ((times >= 160) & (times < 180))
+    assert_identical(selector.select_spikes([0], subset_chunks=True), np.flatnonzero((clusters == 0) & inside))
+    only = np.arange(0, 3000, 3)
+    expected = np.flatnonzero((clusters == 0) & inside & np.isin(np.arange(len(clusters)), only))
+    for asked in (only, only[::-1], [*only.tolist(), 0, 3]):
+        assert_identical(selector.select_spikes([0], subset_chunks=True, subset_spikes=asked), expected)
+    assert_identical(Selector(clusters).select_spikes([0], subset_spikes=[]), NONE)
+
+
+def test_all_chunks_are_kept_when_no_number_is_given():
+    selector = Selector([1, 1, 1], spike_times=[0.0, 1.0, 2.5], chunk_bounds=[0, 1, 2])
+    assert selector.chunks_kept.tolist() == [0, 1, 1, 2]
+    assert selector.select_spikes([1], subset_chunks=True).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["array", "mapping"])
+def test_updates_give_the_groups_of_the_new_assignments(clusters, kind):
+    selector = Selector(sources(clusters)[kind])
+    now = clusters.copy()
+    rng = np.random.default_rng(8)
+    for i in range(20):
+        if i % 3 == 0:
+            moved = selector.select_spikes(rng.choice(selector.clusters, 2, replace=False))
+            to = 100 + i
+        else:
+            moved = rng.integers(0, len(now), 300)
+            to = rng.integers(-1, 130, 300) if i % 3 == 1 else int(rng.integers(-1, 130))
+        selector.update(moved, to)
+        now[moved] = to
+        expected = spikes_per_cluster(now)
+        assert selector.clusters == list(expected)
+        for cluster, spikes in expected.items():
+            assert_identical(selector.select_spikes([cluster]), spikes)
+
+
+def test_an_array_that_is_changed_in_place_is_seen_when_the_selector_is_told():
+    ids = np.array([1, 1, 2, 2])
+    selector = Selector(ids)
+    ids[:2] = 7
+    assert selector.clusters == [1, 2]
+    selector.update([0, 1], 7)
+    assert selector.clusters == [2, 7]
+
+
+def test_spikes_that_are_new_to_a_mapping_are_added_by_an_update():
+    selector = Selector({4: [1, 3]})
+    selector.update([9, 3], [4, 5])
+    assert selector.select_spikes([4]).tolist() == [1, 9]
+    assert selector.select_spikes([5]).tolist() == [3]
+
+
+def test_what_a_selection_gives_can_be_changed_without_harm():
+    groups = {1: np.array([1, 2, 3])}
+    selector = Selector(groups)
+    selector.select_spikes([1])[:] = 0
+    groups[1][:] = 0
+    assert selector.select_spikes([1]).tolist() == [1, 2, 3]
+    selector = Selector([6, 6])
+    selector.select_spikes([6])[:] = 5
+    assert selector.select_spikes([6]).tolist() == [0, 1]
+
+
+def test_phylibs_way_of_asking_obeys_numpys_seed_and_a_seed_of_its_own(clusters):
+    groups = spikes_per_cluster(clusters)
+    for n in (20, 3000):
+        selector = Selector(get_spikes_per_cluster=groups.__getitem__, spikes_are_disjoint=True)
+        np.random.seed(3)
+        first = selector(n, [0, 1])
+        np.random.seed(3)
+        assert_identical(selector(n, [0, 1]), first)
+        assert np.unique(clusters[first], return_counts=True)[1].tolist() == [n, n]
+    seeded = Selector(groups, seed=3)
+    assert_identical(seeded(20, [0]), seeded(20, [0]))
+    assert_identical(seeded(-1, [0]), groups[0])
+
+
+WRONG = [
+    (ArgumentError, "subset", {"subset": "first"}),
+    (ArgumentError, "max_n_spikes_per_cluster", {"max_n_spikes_per_cluster": -1}),
+    (ArgumentError, "max_n_spikes_per_cluster", {"max_n_spikes_per_cluster": 1.5}),
+    (ArgumentError, "batch", {"batch": 0}),
+    (ArgumentError, "spike_times", {"subset_chunks": True}),
+    (DTypeError, "subset_spikes", {"subset_spikes": [True, False]}),
+    (ShapeError, "subset_spikes", {"subset_spikes": [[1]]}),
+    (DTypeError, "cluster_ids", {"cluster_ids": [1.5]}),
+]
+
+
+@pytest.mark.parametrize(("error", "match", "options"), WRONG)
+def test_options_that_are_not_allowed_are_refused(error, match, options):
+    with pytest.raises(error, match=match):
+        Selector([1, 2]).select_spikes(**{"cluster_ids": [1], **options})
+
+
+MADE_WRONG = [
+    (ArgumentError, "spikes_per_cluster", {"spikes_per_cluster": None}),
+    (ShapeError, "spikes_per_cluster", {"spikes_per_cluster": [[1]]}),
+    (DTypeError, "spikes_per_cluster", {"spikes_per_cluster": [0.5]}),
+    (DTypeError, "cluster 3", {"spikes_per_cluster": {3: [0.5]}}),
+    (ShapeError, "cluster 3", {"spikes_per_cluster": {3: [[1]]}}),
+    (ArgumentError, "spikes_per_cluster", {"spikes_per_cluster": {"a": [1]}}),
+    (ShapeError, "spike_times", {"spike_times": [1.0]}),
+    (ShapeError, "chunk_bounds", {"chunk_bounds": [1.0]}),
+    (ShapeError, "chunk_bounds", {"chunk_bounds": [1.0, 0.0]}),
+    (ArgumentError, "n_chunks_kept", {"chunk_bounds": [0, 1], "n_chunks_kept": 0}),
+    (ArgumentError, "seed", {"seed": -1}),
+    (ArgumentError, "seed", {"seed": "one"}),
+    (ArgumentError, "seed", {"seed": 1.5}),
+]
+
+
+@pytest.mark.parametrize(("error", "match", "options"), MADE_WRONG)
+def test_selectors_that_make_no_sense_are_refused(error, match, options):
+    with pytest.raises(error, match=match):
+        Selector(**{"spikes_per_cluster": [1, 2], **options})
+
+
+def test_updates_that_make_no_sense_are_refused():
+    with pytest.raises(ArgumentError, match="function"):
+        Selector(lambda cluster: [1]).update([1], 2)
+    with pytest.raises(ShapeError, match="3 spikes"):
+        Selector([1, 2, 3]).update([0, 1, 2], [7, 8])
+
+
+ids = st.integers(-1, 6) | st.sampled_from([2**62, -(2**40)])
+
+
+@given(
+    clusters=st.lists(ids, max_size=60),
+    wanted=st.lists(ids, min_size=1, max_size=6),
+    limit=st.none() | st.integers(0, 12),
+    subset=st.sampled_from(["regular", "random"]),
+    batch=st.none() | st.integers(1, 5),
+    only=st.none() | st.lists(st.integers(0, 70), max_size=30),
+    shrink=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_every_selection_is_sorted_unique_within_clusters_and_limits_and_that_of_its_seed(
+    clusters, wanted, limit, subset, batch, only, shrink, seed
+):
+    clusters = np.array(clusters, np.int64)
+    options = {"subset": subset, "batch": batch, "subset_spikes": only, "shrink": shrink}
+    found = Selector(clusters, seed=seed).select_spikes(wanted, limit, **options)
+    assert found.dtype == np.int64
+    assert all(a < b for a, b in pairwise(found.tolist()))
+    assert np.isin(clusters[found], wanted).all()
+    if only is not None:
+        assert set(found.tolist()) <= set(only)
+    allowed = limit if limit else len(clusters)
+    if limit and shrink:
+        allowed = max(1, int(limit * math.exp(-0.1 * (len(set(wanted)) - 1))))
+    for cluster in set(wanted):
+        there = set(np.flatnonzero(clusters == cluster).tolist())
+        there &= there if only is None else set(only)
+        taken = int((clusters[found] == cluster).sum())
+        assert taken <= allowed
+        assert taken == min(len(there), allowed) or (batch is not None and taken > 0)
+    assert_identical(found, Selector(clusters, seed=seed).select_spikes(wanted[::-1], limit, **options))
+    assert_identical(found, select_spikes(wanted, limit, spikes_per_cluster(clusters), seed=seed, **options))
