@@ -1182,3 +1182,20 @@ def test_only_what_cannot_change_unseen_is_watched():
     assert FunctionKey(plain, depends=[only]).watched() is None
     assert FunctionKey(Model(2).run).watched() is None
     assert FunctionKey(Model(2)).watched() is None
+
+
+N_CALLS = 0
+
+
+def counting(x):
+    global N_CALLS
+    N_CALLS += 1
+    return x
+
+
+def test_a_global_that_the_function_sets_itself_is_no_part_of_it():
+    key = FunctionKey(counting)
+    before = key.function_digest()
+    counting(1)
+    assert key.function_digest() == FunctionKey(counting).function_digest() == before
+    assert not any("N_CALLS" in part for part in key.parts())

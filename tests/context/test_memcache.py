@@ -605,10 +605,28 @@ def test_arrays_without_axes_and_subclasses_keep_their_type(tmp_path):
     assert masked.mask.tolist() == [False, True]
 
 
-def test_what_is_inside_of_containers_stays_as_it_is(tmp_path):
-    f = memoize(lambda n: {"a": np.zeros(n)}, tmp_path)
-    assert f(3) is f(3)
-    assert f(3)["a"].flags.writeable
+def test_arrays_in_containers_cannot_be_changed(tmp_path):
+    given = np.zeros(3)
+    f = memoize(lambda array: {"a": array, "b": [(array, 1)], "c": Thing(array)}, tmp_path)
+    found = f(given)
+    given[0] = 7
+    assert f(np.zeros(3)) is found
+    assert found["a"][0] == found["b"][0][0][0] == 0
+    assert not found["a"].flags.writeable
+    assert not found["b"][0][0].flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        found["a"][0] = 1
+
+
+class Thing:
+    def __init__(self, array):
+        self.array = array
+
+
+def test_containers_without_arrays_stay_the_very_objects(tmp_path):
+    made = {"a": [1, (2, "x")]}
+    f = memoize(lambda n: made, tmp_path)
+    assert f(3) is f(3) is made
 
 
 @pytest.mark.parametrize(

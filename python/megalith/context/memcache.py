@@ -210,8 +210,7 @@ class Memoized(_core.Memoized):
         return self._keys.call_key(args, kwargs), watched
 
     def _keep(self, value: Any, is_alone: bool) -> tuple[Any, int]:
-        if isinstance(value, np.ndarray):
-            value = _frozen(value, is_alone=is_alone)
+        value = _frozen(value, is_alone=is_alone) if isinstance(value, np.ndarray) else _frozen_within(value)
         try:
             return value, size_of(value)
         except Exception:  # Of a user's class; the result is not lost for that.
@@ -322,9 +321,9 @@ def memoize(
     and f(b=2, a=1) are one. NaN equals NaN. None is a result like others; exceptions are not kept.
 
     An array is given out read-only, the same one in each call, so that nobody can change what the next one gets. It is
-    copied once if somebody else could still write to it: an argument, or a buffer that the function uses again. Arrays
-    inside of tuples, lists, dicts and other objects are kept as they are, as are these objects: treat them as
-    constants. A read-only mapping of a file is kept as a mapping.
+    copied once if somebody else could still write to it: an argument, or a buffer that the function uses again. So are
+    arrays in tuples, lists and dicts. Lists, dicts and other objects themselves are given out as they are: treat them
+    as constants. A read-only mapping of a file is kept as a mapping.
 
     The function counts by its code and all that it reaches, as in the disk cache: where a helper or a plain constant is
     another one, it computes again.
@@ -408,6 +407,20 @@ def _frozen(array: AnyArray, *, is_alone: bool) -> AnyArray:
         array.base.flags.writeable = False
     array.flags.writeable = False
     return array.view()
+
+
+def _frozen_within(value: Any, level: int = 0) -> Any:
+    """Return a tuple, list or dict with read-only arrays in the place of those in it; other things as they are."""
+    if type(value) not in (tuple, list, dict) or level > _MOST_LEVELS:
+        return value
+    parts = value.values() if type(value) is dict else value
+    frozen = [
+        _frozen(part, is_alone=False) if isinstance(part, np.ndarray) else _frozen_within(part, level + 1)
+        for part in parts
+    ]
+    if all(now is before for now, before in zip(frozen, parts, strict=True)):
+        return value
+    return dict(zip(value, frozen, strict=True)) if type(value) is dict else type(value)(frozen)
 
 
 def _is_constant(array: AnyArray) -> bool:

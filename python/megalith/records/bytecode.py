@@ -67,8 +67,20 @@ def scan(code: types.CodeType) -> Scan:
         references: dict[Reference, None] = {}
         _find_imports(code, imports, references)
         content = canonical(code, imports, references)
-        found = _scans[code] = Scan(content, tuple(references))
+        # What it sets itself is not given to it: a counter of its calls would make each of them another one.
+        own = _set_globals(code)
+        looked_up = tuple(one for one in references if one.level is not None or one.name not in own)
+        found = _scans[code] = Scan(content, looked_up)
     return found
+
+
+def _set_globals(code: types.CodeType) -> set[str]:
+    """Return the globals that a code object, or one inside of it, sets."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _set_globals(constant)
+    return names
 
 
 def _instructions(code: types.CodeType) -> list[dis.Instruction]:
