@@ -123,8 +123,9 @@ class Selector:
         if tuple(n_times) != source.shape:
             message = f"spike_times: got shape {tuple(n_times)}, expected {source.shape}: one time for each spike"
             raise ShapeError(message, name="spike_times", got=tuple(n_times), expected=source.shape)
-        is_safe = source.streams or (source.location is not None and not source.array.flags.writeable)
-        self._clusters = source.array if is_safe else np.array(source.array)
+        clusters = source.array
+        is_safe = source.location is not None and not clusters.flags.writeable
+        self._clusters = clusters if is_safe else np.array(clusters)
         self._groups = spikes_per_cluster(source)
 
     @property

@@ -137,11 +137,8 @@ fn count_part<T: Integer>(
         workers.check()?;
         let ids = ids.values::<T>(block, &mut scratch);
         // Where the ids of the blocks before are, then where these are: to see that costs half as much as counting.
-        let places = [slots.near(), None];
-        let counted = places.into_iter().find_map(|guess| {
-            let near = guess.or_else(|| near(ids))?;
-            Some((near, count_near(ids, near)?))
-        });
+        let attempt = |near| Some((near, count_near(ids, near)?));
+        let counted = slots.near().and_then(attempt).or_else(|| near(ids).and_then(attempt));
         if let Some((near, block)) = counted {
             for (i, count) in block.into_iter().enumerate().filter(|&(_, count)| count > 0) {
                 let slot = slots.find(near.base + i as u64)?;

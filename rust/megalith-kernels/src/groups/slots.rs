@@ -100,8 +100,10 @@ pub(super) struct Slots {
     /// Keys that the table does not reach.
     sparse: HashMap<u64, u32, BuildHasherDefault<Spread>>,
     patience: usize,
-    /// The keys in the order of their numbers.
+    /// The keys in the order of their numbers, the smallest and the largest.
     keys: Vec<u64>,
+    low: u64,
+    high: u64,
 }
 
 impl Slots {
@@ -112,7 +114,7 @@ impl Slots {
 
     /// Where the keys are, if they are near each other.
     pub(super) fn near(&self) -> Option<Near> {
-        Near::between(*self.keys.iter().min()?, *self.keys.iter().max()?)
+        if self.keys.is_empty() { None } else { Near::between(self.low, self.high) }
     }
 
     /// The numbers of ids, [`UNKNOWN`] for those that were not met.
@@ -168,6 +170,7 @@ impl Slots {
             return Err(Error::Memory { wanted });
         };
         self.keys.try_reserve(1).map_err(|_| Error::Memory { wanted })?;
+        (self.low, self.high) = if slot == 0 { (key, key) } else { (self.low.min(key), self.high.max(key)) };
         self.keys.push(key);
         if self.reach(key) {
             self.dense[(key - self.base) as usize] = number + 1;
@@ -248,6 +251,8 @@ mod tests {
                 prop_assert_eq!(slots.get(key), Some(i));
             }
             prop_assert_eq!(slots.keys(), &naive[..]);
+            let ends = (naive.iter().min().copied().unwrap_or(0), naive.iter().max().copied().unwrap_or(0));
+            prop_assert_eq!((slots.low, slots.high), ends);
             let mut numbers = [vec![0; keys.len()], vec![0; keys.len()]];
             slots.look_up(&keys, &mut numbers[0]);
             Slots::default().find_all(&keys, &mut numbers[1]).unwrap();
