@@ -57,6 +57,8 @@ class Project:
         env = {
             "COMPUTED": str(self.log),
             "PYTHONHASHSEED": str(self.seed),
+            # Of an edit of the same length within a second Python's own cache of bytecode would not know.
+            "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join(paths),
             "IPYTHONDIR": str(self.directory / "ipython"),
             **env,
