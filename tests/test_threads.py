@@ -12,6 +12,7 @@ from megalith.exceptions import ArgumentError
 from megalith.testing.faults import run_python
 
 WORK = """
+import time
 import numpy as np
 import megalith
 
@@ -19,6 +20,7 @@ def threads_used(**options):
     '''Threads of the pool that a kernel on 32 MiB woke; one may also be the calling thread alone.'''
     before = compute_threads()
     megalith.where(np.zeros(1 << 25, dtype=np.uint8), **options)
+    time.sleep(0.2)  # A thread that got nothing to do may not have begun, and gives itself its name.
     return max(compute_threads() - before, 1)
 """
 
