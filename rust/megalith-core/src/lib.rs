@@ -9,6 +9,7 @@ pub mod cancel;
 pub mod dtype;
 pub mod error;
 pub mod pool;
+mod spread;
 pub mod view;
 
 pub use cancel::{Cancel, Progress};

@@ -21,6 +21,7 @@ use rayon::ThreadPool;
 
 use crate::cancel::{Cancel, Progress};
 use crate::error::{Error, Result};
+use crate::spread::settle;
 
 /// How often the thread that waits looks up: Python's signals are polled then.
 const TICK: Duration = Duration::from_millis(50);
@@ -66,7 +67,8 @@ impl Pools {
             }
             drop(idle);
             let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            if let Ok(pool) = builder.thread_name(|i| format!("megalith-{i}")).build() {
+            let builder = builder.thread_name(|i| format!("megalith-{i}")).start_handler(move |i| settle(i, threads));
+            if let Ok(pool) = builder.build() {
                 return Some((threads, pool));
             }
             threads /= 2;
