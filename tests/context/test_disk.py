@@ -1425,3 +1425,14 @@ def test_arguments_may_have_any_name(memory):
 def test_options_of_another_kind_are_errors_when_the_function_is_cached(memory, option, value):
     with pytest.raises(ArgumentError, match=f"{option}: got"):
         memory.cache(add, **{option: value})
+
+
+def test_a_result_that_cannot_be_read_back_is_given_as_it_was_computed(memory, monkeypatch):
+    cached = memory.cache(ramp, mmap_mode="r")
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(type(cached.store_backend), "find", fail)
+    with pytest.warns(CacheWarning, match="while loading"):
+        assert np.array_equal(cached(10), np.arange(10))

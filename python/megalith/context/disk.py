@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import datetime
+import enum
 import functools
 import inspect
 import json
@@ -74,10 +75,14 @@ EXPLAINED = 1000
 # Of an object, in what it says of itself: another one in each process.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
-_MISSING: Any = object()
 
-# There is a file, but no result for this function in it, and it stays.
-_REFUSED: Any = object()
+class _No(enum.Enum):
+    """What is found in the place of a result."""
+
+    MISSING = enum.auto()
+    REFUSED = enum.auto()
+    """There is a file, but no result for this function in it, and it stays."""
+
 
 # Whether this task is computing something that others may wait for.
 _is_making: contextvars.ContextVar[bool] = contextvars.ContextVar("_is_making", default=False)
@@ -386,8 +391,8 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         """Return the result of a call, from disk if it is there."""
         call = self._call_of(args, kwargs)
         found = self._find(call)
-        if found is _MISSING or found is _REFUSED:
-            return self._make(call, force=found is _REFUSED)[0]
+        if type(found) is _No:
+            return self._make(call, force=found is _No.REFUSED)[0]
         return found
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -553,7 +558,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             Whether to log it.
         """
         if self._verbose > 0 and warn:
-            self.warn(f"Clearing function cache identified by {self.func_id}")
+            super().warn(f"Clearing function cache identified by {self.func_id}")
         self.store_backend.clear_location(os.path.join(self.store_backend.location, self.func_id))  # noqa: PTH118
 
     def __getstate__(self) -> dict[str, Any]:
@@ -591,7 +596,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
     def _is_in_cache_and_valid(self, call_id: tuple[str, str], *, damaged: bool = False) -> bool:
         """Whether a result is there and may be used; `damaged` is what to say of one whose file is damaged."""
         holder = self.store_backend.holder(call_id)
-        if holder is None or not self.store_backend.contains_item(call_id):
+        if holder is None:
             return False
         about = _about(holder.path(call_id))
         if about is None:
@@ -605,12 +610,12 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         return True
 
     def _find(self, call: _Call) -> Any:
-        """Return the result on disk, `_MISSING`, or `_REFUSED`; what is damaged is set aside with a warning."""
+        """Return the result on disk, or a `_No`; what is damaged is set aside with a warning."""
         start = time.time()
         try:
             found = self.store_backend.find(call.id)
         except _PickledError:
-            return _REFUSED
+            return _No.REFUSED
         except Exception as error:
             self.warn(
                 f"Exception while loading results for {self._signature(call)}: it is computed again\n"
@@ -621,14 +626,14 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
             is_damaged = not isinstance(error, MemoryError | OSError) or isinstance(error, MegalithError)
             is_aside = holder is not None and is_damaged and holder.entries.set_aside(holder.path(call.id))
             if is_aside or not os.path.lexists(self.store_backend.path(call.id)):
-                return _MISSING
-            return _REFUSED
+                return _No.MISSING
+            return _No.REFUSED
         if found is None:
-            return _MISSING
+            return _No.MISSING
         is_valid = self.cache_validation_callback
         if is_valid is not None and not is_valid(found.about or {}):
             self.store_backend.clear_item(call.id)
-            return _MISSING
+            return _No.MISSING
         if self._verbose > 1:
             print(f"[Memory]: Loading {self._signature(call)}...")
             if self._verbose > 4:
@@ -646,10 +651,10 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
                     making = _Making(self, call)
                     return making.keep(self.func(*call.args, **call.kwargs), replace=force)
                 found = self._find(call)
-                if found is not _MISSING and found is not _REFUSED:
+                if type(found) is not _No:
                     return found, {}
                 # It was there, and is not any more, or is not for us.
-                force = found is _REFUSED or tries == TRIES
+                force = found is _No.REFUSED or tries == TRIES
 
     def _turn(self, stack: contextlib.ExitStack, call: _Call) -> bool | None:
         """Wait for the turn to compute: False if it is there by now, None where nothing can be written."""
@@ -714,7 +719,6 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
                     draft.publish(replace=True)
                 finally:
                     draft.discard()
-                os.chmod(path, self.store_backend.entries.mode)  # noqa: PTH101
 
     def _explain_entry(self, path: str) -> Explanation:
         try:
@@ -781,10 +785,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         message : str
             What it says.
         """
-        if "Exception while loading" in message:
-            warnings.warn(message, CacheWarning, stacklevel=_outside())
-        else:
-            super().warn(message)
+        warnings.warn(message, CacheWarning, stacklevel=_outside())
 
 
 class _Making:
@@ -849,7 +850,7 @@ class _Making:
             if function.mmap_mode is not None or _is_large(output):
                 # As later calls do, so that a result is the same thing at first and from then on.
                 found = function._find(call)
-                return (output if found is _MISSING else found), about
+                return (output if type(found) is _No else found), about
         except (OSError, MemoryError, FormatError) as error:
             function._warn_unwritten(error)
         return output, about
@@ -862,8 +863,8 @@ class AsyncMemorizedFunc(MemorizedFunc):
         """Return the result of a call, from disk if it is there."""
         call = self._call_of(args, kwargs)
         found = self._find(call)
-        if found is _MISSING or found is _REFUSED:
-            return (await self._make_async(call, force=found is _REFUSED))[0]
+        if type(found) is _No:
+            return (await self._make_async(call, force=found is _No.REFUSED))[0]
         return found
 
     async def call(self, /, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
@@ -893,11 +894,11 @@ class AsyncMemorizedFunc(MemorizedFunc):
                 _is_making.set(before)
                 if isinstance(claim, _core.Turned):
                     claim.release()
-            found = self._find(call) if is_there else _MISSING
-            if found is not _MISSING and found is not _REFUSED:
+            found = self._find(call) if is_there else _No.MISSING
+            if type(found) is not _No:
                 return found, {}
             tries += is_there
-            force = found is _REFUSED or tries == TRIES
+            force = found is _No.REFUSED or tries == TRIES
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.02)
 
