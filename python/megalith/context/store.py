@@ -65,7 +65,7 @@ _PART = r"[A-Za-z0-9=+_-][A-Za-z0-9=+._-]*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 
 # Directories that are not the store's own.
-_TAKEN = ("results", "memcache")
+_TAKEN = (["results"], ["memcache"])
 _VERSION = re.compile(r"[0-9a-f]{24}")
 _FILE = re.compile(r"([0-9a-f]{24})/([0-9a-f]{24}\.npy)")
 
@@ -247,10 +247,8 @@ class Store:
 
     def _entry(self, name: Any, location: Location) -> _Entry:
         """Return the files of a name."""
-        *directories, _ = name.split("/") if isinstance(name, str) else ("",)
-        is_taken = (directories[:1] and directories[0] in _TAKEN) or any(
-            part.endswith(".arrays") for part in directories
-        )
+        directories = name.split("/")[:-1] if isinstance(name, str) else []
+        is_taken = directories[:1] in _TAKEN or any(part.endswith(".arrays") for part in directories)
         if is_taken or not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MOST_CHARACTERS:
             allowed = (
                 f"1 to {MOST_CHARACTERS} letters, digits or any of =+._-, not beginning with a dot; 'a/b' is b in the "
