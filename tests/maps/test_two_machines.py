@@ -80,7 +80,7 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
 def connection(machines: Machines) -> Path:
     """The file with which clients connect; two engines run on the other machine."""
     security = machines.directory / "ipython0" / "profile_default" / "security"
-    machines.start(0, sys.executable, "-m", "ipyparallel.controller", "--ip=10.77.0.1", "--location=10.77.0.1")
+    machines.start(0, sys.executable, "-m", "ipyparallel.controller", "--ip=10.77.0.1", alone=True)
     client, engine = security / "ipcontroller-client.json", security / "ipcontroller-engine.json"
     wait_for(lambda: client.exists() and engine.exists(), machines)
     for _ in range(2):
