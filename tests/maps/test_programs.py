@@ -32,7 +32,7 @@ from megalith import maps
 stack = contextlib.ExitStack()
 
 def start():
-    global workers
+    global workers, cluster
 {start}
 """
 
@@ -233,6 +233,19 @@ os._exit(0)
         "WorkerDiedError",
         "the controller of the cluster does not answer any more",
     ]
+
+
+def test_a_dask_cluster_that_has_lost_all_workers_is_an_error(tmp_path):
+    main = """
+import megalith.maps.dask as ours
+ours.NOBODY_S = 2.0
+threading.Timer(1.0, lambda: cluster.scale(0)).start()
+try:
+    maps.run(time.sleep, [0.5] * 1000, workers=workers)
+except Exception as error:
+    print(json.dumps(type(error).__name__), flush=True)
+"""
+    assert run("dask", "", main, tmp_path) == "WorkerDiedError"
 
 
 def test_workers_that_know_another_version_of_a_function_get_the_callers(tmp_path):

@@ -440,7 +440,7 @@ class _Run:
         for item in reversed(items):
             self._again.appendleft(item)
         for item in suspects:
-            item.deaths += 1
+            item.deaths += 1 + (death.others if len(suspects) == 1 else 0)
             log.warning("%s died while it had item %d; it is tried again", death.worker, item.index)
             if item.deaths > RETRIES:
                 self._again.remove(item)

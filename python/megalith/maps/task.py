@@ -96,6 +96,8 @@ class Report:
     missing: tuple[str, str] | None = None
     """The module that could not be imported here, and the message."""
     is_out_of_reach: bool = False
+    died: tuple[int, int] | None = None
+    """The process that had the same order before and died, and the item it was at."""
 
 
 @contextmanager
@@ -129,7 +131,12 @@ def work(data: bytes) -> Report:
     """Do the items of a packed `Order`."""
     order: Order = pickle.loads(data)
     report = Report(f"process {os.getpid()} on {socket.gethostname()}")
-    mark = marker(order.place)
+    mark, before = marker(order.place)
+    if before is not None:
+        # Dask tries again by itself. Whether to do so is decided where the map was called.
+        mark(0)
+        report.died = before
+        return report
     start, nbytes = time.perf_counter(), 0
     with as_worker(order.share.here()):
         for i, item in enumerate(order.items, 1):
