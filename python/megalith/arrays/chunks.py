@@ -204,11 +204,11 @@ def get_excerpts(data: SourceLike, n_excerpts: int | None = None, excerpt_size: 
     n_excerpts = _not_negative("n_excerpts", n_excerpts)
     excerpt_size = _checks.positive_int("excerpt_size", excerpt_size)
     data = _indexed(data)
-    if len(data) < n_excerpts * excerpt_size:
+    if data.shape[0] < n_excerpts * excerpt_size:
         return data
     if n_excerpts < 2:
         return data[: n_excerpts * excerpt_size]
-    bounds = list(_excerpts(len(data), n_excerpts, excerpt_size))
+    bounds = list(_excerpts(data.shape[0], n_excerpts, excerpt_size))
     taken = np.empty((sum(end - start for start, end in bounds), *data.shape[1:]), data.dtype)
     at = 0
     for start, end in bounds:
@@ -268,8 +268,11 @@ def pad(arr: AnyArray, n: int, dir: str = "right") -> AnyArray:
 
 
 def _indexed(data: Any) -> Any:
-    """Return what can be indexed: a mapping of a file given by path, an array of a list."""
-    return as_source(data).array if is_path(data) or not hasattr(data, "shape") else data
+    """Return what can be indexed: a mapping of a file or the dataset given by path, an array of a list."""
+    if not is_path(data) and hasattr(data, "shape"):
+        return data
+    source = as_source(data)
+    return source.array if source.dataset is None else source
 
 
 def _not_negative(name: str, value: Any) -> int:

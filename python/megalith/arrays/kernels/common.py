@@ -118,7 +118,8 @@ def elementwise(
         source.shape,
         max(source.dtype.itemsize, target.dtype.itemsize),
         order_of(source),
-        chunks=source.chunks or target.chunks,
+        chunks=source.chunks,
+        sink_chunks=target.chunks,
     )
     bar.split(len(windows))
     reader = source.reader()
