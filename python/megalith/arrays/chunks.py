@@ -56,9 +56,9 @@ def chunk_bounds(n_samples: int, chunk_size: int, overlap: int = 0) -> Generator
     >>> list(chunk_bounds(200, 100, overlap=20))
     [(0, 100, 0, 90), (80, 180, 90, 170), (160, 200, 170, 200)]
     """
-    n_samples = _not_negative("n_samples", n_samples)
+    n_samples = _checks.count("n_samples", n_samples)
     chunk_size = _checks.positive_int("chunk_size", chunk_size)
-    overlap = _not_negative("overlap", overlap)
+    overlap = _checks.count("overlap", overlap)
     if overlap >= chunk_size:
         message = f"overlap: got {overlap} for chunks of {chunk_size}, expected less than a chunk"
         raise ArgumentError(message, name="overlap", got=overlap, expected=f"0 to {chunk_size - 1}")
@@ -114,8 +114,8 @@ def excerpts(n_samples: int, n_excerpts: int | None = None, excerpt_size: int | 
     >>> list(excerpts(100, n_excerpts=3, excerpt_size=10))
     [(0, 10), (45, 55), (90, 100)]
     """
-    n_samples = _not_negative("n_samples", n_samples)
-    n_excerpts = _not_negative("n_excerpts", n_excerpts)
+    n_samples = _checks.count("n_samples", n_samples)
+    n_excerpts = _checks.count("n_excerpts", n_excerpts)
     excerpt_size = _checks.positive_int("excerpt_size", excerpt_size)
     return _excerpts(n_samples, n_excerpts, excerpt_size)
 
@@ -201,7 +201,7 @@ def get_excerpts(data: SourceLike, n_excerpts: int | None = None, excerpt_size: 
     >>> get_excerpts(np.arange(100), n_excerpts=3, excerpt_size=2)
     array([ 0,  1, 49, 50, 98, 99])
     """
-    n_excerpts = _not_negative("n_excerpts", n_excerpts)
+    n_excerpts = _checks.count("n_excerpts", n_excerpts)
     excerpt_size = _checks.positive_int("excerpt_size", excerpt_size)
     data = _indexed(data)
     if data.shape[0] < n_excerpts * excerpt_size:
@@ -252,7 +252,7 @@ def pad(arr: AnyArray, n: int, dir: str = "right") -> AnyArray:
     >>> pad(np.array([1, 2, 3]), 2, dir='left')
     array([2, 3])
     """
-    n = _not_negative("n", n)
+    n = _checks.count("n", n)
     if dir not in ("left", "right"):
         raise ArgumentError(
             f"dir: got {dir!r}, expected 'left' or 'right'", name="dir", got=dir, expected="'left' or 'right'"
@@ -273,11 +273,3 @@ def _indexed(data: Any) -> Any:
         return data
     source = as_source(data)
     return source.array if source.dataset is None else source
-
-
-def _not_negative(name: str, value: Any) -> int:
-    number = _checks.integer(name, value)
-    if number < 0:
-        message = f"{name}: got {number}, expected a whole number of 0 or more"
-        raise ArgumentError(message, name=name, got=number, expected="int >= 0")
-    return number

@@ -524,9 +524,7 @@ def _raw_file(path: Path, dtype: np.dtype[Any], shape: Any, offset: int, order: 
             message = f"{path}: {available} bytes from offset {offset} are not a whole number of {dtype.name}"
             raise FormatError(message, path=path, field="size", got=available)
         shape = (available // dtype.itemsize,)
-    shape = tuple(_checks.integer("shape", n) for n in (shape if isinstance(shape, tuple | list) else (shape,)))
-    if any(n < 0 for n in shape):
-        raise ArgumentError(f"shape: got {shape}, expected lengths of 0 or more", name="shape", got=shape)
+    shape = _checks.lengths("shape", shape if isinstance(shape, tuple | list) else (shape,))
     wanted = math.prod(shape) * dtype.itemsize
     if wanted > available:
         message = f"{path}: {shape} of {dtype.name} are {wanted} bytes, the file has {available} from offset {offset}"
