@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from zarr.storage import LocalStore, MemoryStore, WrapperStore, ZipStore
+from zarr.storage import MemoryStore, WrapperStore, ZipStore
 
 import megalith
 from megalith.arrays import as_source, blocks, data_chunk, get_excerpts, read_array, write_array
@@ -506,13 +506,12 @@ def test_what_holds_python_objects_is_refused():
         megalith.read(zarr.create_array({}, shape=(3,), dtype=str))
 
 
-def test_an_index_out_of_the_table_is_named_by_its_place_in_the_array(window, source, values):
-    first = tuple(int(i) for i in np.argwhere(values >= 3)[0])
-    with pytest.raises(IndexRangeError) as caught:
-        megalith.apply_lut(source, np.zeros(3))
-    assert values[tuple(caught.value.position)] == caught.value.index >= 3
-    if window == 1 << 26:
-        assert tuple(caught.value.position) == first
+def test_the_first_index_out_of_the_table_is_named_by_its_place_in_the_array(window, source, values):
+    for most in (3, 7, 8):
+        first = tuple(int(i) for i in np.argwhere(values >= most)[0])
+        with pytest.raises(IndexRangeError) as caught:
+            megalith.apply_lut(source, np.zeros(most))
+        assert (caught.value.index, tuple(caught.value.position)) == (values[first], first)
 
 
 def test_the_helpers_of_clearmap_describe_it(tmp_path):
@@ -583,10 +582,3 @@ def test_zarr_is_not_loaded_for_other_sources(tmp_path):
     np.save(tmp_path / "a.npy", np.ones(3))
     code = f"import sys, megalith; megalith.read({str(tmp_path / 'a.npy')!r}); sys.exit('zarr' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_stores_are_left_as_local_directories(tmp_path):
-    array = format_3(np.zeros(3), tmp_path / "a.zarr")
-    megalith.write(array, np.ones(3))
-    assert isinstance(array.store, LocalStore)
-    assert np.array_equal(zarr.open_array(tmp_path / "a.zarr", mode="r")[...], np.ones(3))

@@ -137,7 +137,7 @@ def encode(value: Any, keep: Keep, name: str = "data") -> str:
 
 
 class _Encoding(Walk):
-    """Where the work is."""
+    """Where the work is, and what keeps large arrays."""
 
     def __init__(self, name: str, keep: Keep) -> None:
         super().__init__(name, SUPPORTED, MOST_LEVELS)
