@@ -371,6 +371,16 @@ def test_each_chunk_of_the_source_is_read_once(monkeypatch, tmp_path):
         assert set(store.reads.values()) == {1}
 
 
+def test_a_chunk_larger_than_a_window_is_read_once_for_many_small_ones(monkeypatch):
+    monkeypatch.setattr(blocks, "WINDOW_BYTES", LARGE)
+    values = np.random.default_rng(0).integers(1, 9, (50, 60, 70)).astype(np.uint16)
+    source, read = counted(values, (25, 60, 70))
+    sink, written = counted(np.full(values.shape, 99, np.uint16), (5, 30, 7))
+    megalith.write(sink, source)
+    assert np.array_equal(sink[...], values)
+    assert set(read.reads.values()) == set(written.writes.values()) == {1}
+
+
 MEMORY = """
 import numpy as np, zarr, megalith
 

@@ -134,10 +134,12 @@ def boxes(
     grids = [_grid(shape, chunks, start), _grid(shape, sink_chunks, sink_start)]
     grid = grids[1] if sink_chunks is not None else grids[0]
     if chunks is not None and sink_chunks is not None:
+        # A chunk that is larger than the budget is in memory all the same when it is read.
+        most = max(budget, _cell(grids[0], block) * itemsize)
         for axis in axes[::-1]:
             joint = list(grid)
             joint[axis] = _joint(grids[0][axis], grids[1][axis], block[axis])
-            if math.prod(min(step, n) for (step, _), n in zip(joint, block, strict=True)) * itemsize <= budget:
+            if _cell(joint, block) * itemsize <= most:
                 grid = joint
     for axis in axes:
         inner = math.prod(block) // block[axis] * max(itemsize, 1)
@@ -153,6 +155,11 @@ def _grid(shape: tuple[int, ...], chunks: tuple[int, ...] | None, start: tuple[i
     """Return for each axis the length of a chunk, and where the first whole one begins."""
     lengths = [1] * len(shape) if chunks is None else [max(length, 1) for length in chunks]
     return [(length, -at % length) for length, at in zip(lengths, start or (0,) * len(shape), strict=True)]
+
+
+def _cell(grid: list[Step], shape: list[int]) -> int:
+    """Return the elements between the cuts of a grid, or of all of the array if it has fewer."""
+    return math.prod(min(step, n) for (step, _), n in zip(grid, shape, strict=True))
 
 
 def _joint(one: Step, other: Step, n: int) -> Step:
