@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import megalith.arrays as settings
 from megalith import _checks, _core
 from megalith._threads import requested
 from megalith.arrays.blocks import boxes, with_halo
+from megalith.arrays.source import whole
 from megalith.exceptions import ArgumentError, DTypeError, IndexRangeError, LayoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     from megalith._progress import Bar
     from megalith._typing import AnyArray, Box, Order, Processes
@@ -102,16 +103,19 @@ def is_streamed(source: Source, target: Target) -> bool:
 def elementwise(
     source: Source,
     target: Target,
-    kernel: Callable[[AnyArray, AnyArray], None],
+    kernel: Callable[[AnyArray, Box, AnyArray], None],
     threads: int | None,
     bar: Bar,
     before: tuple[int, ...] | None = None,
     after: tuple[int, ...] | None = None,
 ) -> None:
-    """Run a kernel whose result at a position depends on the source within a margin of it."""
+    """Run a kernel whose result at a position depends on the source within a margin of it.
+
+    It is given values, the box of them that results are wanted for, and an array for these.
+    """
     refuse_other_view(source, target)
     if not is_streamed(source, target):
-        kernel(source.array, target.array)
+        kernel(source.array, whole(source.shape), target.array)
         return
     margin = (0,) * source.ndim
     windows = boxes(
@@ -125,17 +129,17 @@ def elementwise(
     for window in windows:
         grown, inner = with_halo(window, source.shape, before or margin, after or margin)
         values = reader.read(grown, processes=threads)
-        out = target.view(window) if grown == window else np.empty(values.shape, target.dtype)
+        out = target.view(window)
         try:
-            kernel(values, out)
+            kernel(values, inner, out)
         except IndexRangeError as error:
-            raise _moved(error, grown) from None
-        target.store(window, out if grown == window else out[inner])
+            raise moved(error, tuple(part.start for part in window)) from None
+        target.store(window, out)
         bar.part_done()
 
 
-def _moved(error: IndexRangeError, window: Box) -> IndexRangeError:
-    """Return an error of a window with its position in the whole array."""
-    position = tuple(part.start + i for part, i in zip(window, error.position, strict=True))  # type: ignore[attr-defined]
+def moved(error: IndexRangeError, start: tuple[int, ...]) -> IndexRangeError:
+    """Return an error of a part that begins at `start` with its position in the whole array."""
+    position = tuple(first + i for first, i in zip(start, error.position, strict=True))  # type: ignore[attr-defined]
     message = error.message.replace(f"position {list(error.position)}", f"position {list(position)}")  # type: ignore[attr-defined]
     return IndexRangeError(message, index=error.index, size=error.size, position=position)  # type: ignore[attr-defined]

@@ -247,7 +247,7 @@ def _correlate_streamed(
             wanted = wanted[(wanted >= 0) & (wanted < n)]
             skip = part.start - int(wanted[0])
         else:
-            wanted = _extended(wanted, n, mode)
+            wanted = extended(wanted, n, mode)
             skip = before
         shape = [p.stop - p.start for p in window]
         shape[axis] = len(wanted)
@@ -267,7 +267,7 @@ def _correlate_streamed(
         bar.part_done()
 
 
-def _extended(positions: npt.NDArray[np.int64], n: int, mode: str) -> npt.NDArray[np.int64]:
+def extended(positions: npt.NDArray[np.int64], n: int, mode: str) -> npt.NDArray[np.int64]:
     """Return where along an axis of length n the values at positions beyond its ends come from."""
     if mode == "nearest" or (mode == "mirror" and n == 1):
         return positions.clip(0, n - 1)

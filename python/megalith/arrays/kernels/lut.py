@@ -17,10 +17,10 @@ from megalith.arrays.kernels.common import (
 )
 from megalith.arrays.sink import Target
 from megalith.arrays.source import as_source
-from megalith.exceptions import DTypeError, ShapeError
+from megalith.exceptions import DTypeError, IndexRangeError, ShapeError
 
 if TYPE_CHECKING:
-    from megalith._typing import AnyArray, LutMode, Processes, SinkLike, SourceLike
+    from megalith._typing import AnyArray, Box, LutMode, Processes, SinkLike, SourceLike, Tick
 
 
 def apply_lut(
@@ -97,12 +97,12 @@ def apply_lut(
     check_option("mode", mode, ("raise", "clip", "wrap"))
     source = as_source(source)
     check_kind("source", source.dtype, "biu", "bool and integers")
-    table, lut_dtype = _table(lut)
+    table, lut_dtype = table_of(lut)
     with Target(sink, source.shape, lut_dtype, order_of(source)) as target:
         table = _cast_table(table, target.dtype)
         with progress(verbose, "apply_lut", source.nbytes) as bar:
 
-            def kernel(values: AnyArray, out: AnyArray) -> None:
+            def kernel(values: AnyArray, _: Box, out: AnyArray) -> None:
                 _core.apply_lut(values, table, out, mode, threads, bar.tick)
 
             elementwise(source, target, kernel, threads, bar)
@@ -180,13 +180,9 @@ def apply_lut_to_index(
         expected = f"{source.ndim} axes of length 1 or more"
         message = f"kernel: got shape {weights.shape}, expected {expected}"
         raise ShapeError(message, name="kernel", got=weights.shape, expected=expected)
-    # Sums over a float source are made in double precision, whatever the weights.
-    is_float = "f" in (weights.dtype.kind, source.dtype.kind)
-    weights = np.require(weights, np.float64 if is_float else np.int64, ["C", "A"])
-    table, lut_dtype = _table(lut)
-    lengths: tuple[int, ...] = weights.shape
-    before = tuple(n // 2 for n in lengths)
-    after = tuple(n - 1 - n // 2 for n in lengths)
+    weights = sum_weights(weights, source.dtype)
+    table, lut_dtype = table_of(lut)
+    before, after = margins(weights.shape)
     with Target(sink, source.shape, lut_dtype, order_of(source)) as target:
         table = _cast_table(table, target.dtype)
         if table.dtype.itemsize not in (1, 2, 4, 8, 16):
@@ -194,18 +190,80 @@ def apply_lut_to_index(
             raise DTypeError(message, name="lut", got=str(table.dtype), supported="items of 1, 2, 4, 8 or 16 bytes")
         with progress(verbose, "apply_lut_to_index", source.nbytes) as bar:
 
-            def run(values: AnyArray, out: AnyArray) -> None:
+            def run(values: AnyArray, inner: Box, out: AnyArray) -> None:
                 if values.ndim == 0:
                     values, out = values.reshape(1), out.reshape(1)
                     _core.apply_lut_to_index(values, weights.reshape(1), table, out, threads, bar.tick)
-                else:
+                elif values.shape == out.shape:
                     _core.apply_lut_to_index(values, weights, table, out, threads, bar.tick)
+                else:
+                    out[...] = look_up_inside(values, weights, table, inner, threads, bar.tick)
 
             elementwise(source, target, run, threads, bar, before, after)
     return target.result
 
 
-def _table(lut: SourceLike) -> tuple[AnyArray, np.dtype[Any]]:
+def sum_weights(weights: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    """Return weights in the type that sums over a source are made in: over floats double precision, whatever they are."""
+    is_float = "f" in (weights.dtype.kind, dtype.kind)
+    return np.require(weights, np.float64 if is_float else np.int64, ["C", "A"])
+
+
+def margins(lengths: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return how far a kernel reaches before and after its centre."""
+    return tuple(n // 2 for n in lengths), tuple(n - 1 - n // 2 for n in lengths)
+
+
+def look_up_inside(
+    values: AnyArray, weights: AnyArray, table: AnyArray, inner: Box, threads: int | None, tick: Tick = None
+) -> AnyArray:
+    """Look the sums of a box up, and none of those around it.
+
+    Parameters
+    ----------
+    values : ndarray
+        The box with its margin, as far as there is one.
+    weights : ndarray
+        Of int64 or float64, see `sum_weights`.
+    table : (n,) ndarray
+        The table.
+    inner : tuple of slice
+        Where in `values` the box is.
+    threads : int or None
+        Upper bound on threads.
+    tick : callable, optional
+        Called with the share done.
+
+    Returns
+    -------
+    entries : ndarray
+        In the shape of the box.
+
+    Raises
+    ------
+    IndexRangeError
+        With the position in the box.
+    """
+    out = np.empty(values.shape, table.dtype)
+    try:
+        _core.apply_lut_to_index(values, weights, table, out, threads, tick)
+        return out[inner]
+    except IndexRangeError:
+        # Perhaps of a sum in the margin, which lacks what lies beyond it and may be one that never occurs.
+        padded = np.pad(values, list(zip(*margins(weights.shape), strict=True))).astype(weights.dtype, copy=False)
+        sums = np.zeros(out[inner].shape, weights.dtype)
+        least = np.finfo(np.float64).eps if weights.dtype.kind == "f" else 0
+        for place in np.argwhere(abs(weights) > least):
+            sums += weights[tuple(place)] * padded[
+                tuple(slice(part.start + i, part.stop + i) for part, i in zip(inner, place, strict=True))
+            ]
+        with np.errstate(invalid="ignore"):
+            indices = sums.astype(np.int64)
+        entries: AnyArray = apply_lut(indices, table, processes=threads)
+        return entries
+
+
+def table_of(lut: SourceLike) -> tuple[AnyArray, np.dtype[Any]]:
     table = as_source(lut).array
     if table.ndim != 1:
         message = f"lut: got shape {table.shape}, expected one dimension"
