@@ -128,6 +128,11 @@ class Source:
         """The dataset the elements are in, or None."""
         return self._dataset
 
+    @property
+    def lazy(self) -> Any:
+        """The dask array that computes the elements, or None."""
+        return self._dataset.array if is_instance(self._dataset, "megalith.arrays.lazy", "Chunks") else None
+
     def _map(self) -> AnyArray:
         if self.size == 0:
             return np.empty(self.shape, self.dtype, order=self.order or "C")
@@ -369,8 +374,8 @@ def as_source(
     Parameters
     ----------
     source : array-like
-        An ndarray, a memmap, the path of a ``.npy`` file, a `Source` (or `ConcatenatedArrays`), an ``h5py.Dataset``,
-        or anything with a buffer or an ``__array__`` method. With `dtype` the path of a raw file.
+        An ndarray, a memmap, the path of a ``.npy`` file, a `Source` (or `ConcatenatedArrays`), an ``h5py.Dataset``, a
+        ``dask.array.Array``, or anything with a buffer or an ``__array__`` method. With `dtype` the path of a raw file.
     dtype : dtype-like, optional
         Of a raw file.
     shape : tuple of int, optional
@@ -423,6 +428,10 @@ def as_source(
             message = f"source: dataset {source.name!r} is empty and has no shape"
             raise ShapeError(message, name="source", got=None, expected="a dataset with a shape")
         described = Source(tuple(source.shape), source.dtype, "C", dataset=source)
+    elif is_lazy(source):
+        from megalith.arrays.lazy import Chunks
+
+        described = Source(tuple(source.shape), source.dtype, "C", dataset=Chunks(source))
     else:
         described = _memory(np.asarray(source))
     if described.dtype.hasobject:
@@ -550,6 +559,11 @@ def is_same_file(a: Path, b: Path) -> bool:
 def is_path(value: Any) -> bool:
     """Whether a value names a file."""
     return isinstance(value, str | os.PathLike)
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether a value is a dask array."""
+    return is_instance(value, "dask.array", "Array")
 
 
 def whole(shape: tuple[int, ...]) -> Box:

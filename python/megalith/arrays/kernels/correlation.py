@@ -19,7 +19,7 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target
-from megalith.arrays.source import as_source
+from megalith.arrays.source import as_source, is_lazy
 from megalith.exceptions import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -113,6 +113,12 @@ def correlate1d(
     >>> megalith.correlate1d(np.array([2, 8, 0, 4, 1, 9, 9, 0]), [1, 3], mode='reflect')
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        return lazy.correlate1d(
+            source, kernel, sink, axis, processes, verbose, mode=mode, cval=cval, origin=origin, dtype=dtype, fast=fast
+        )
     threads = thread_request(processes)
     source = as_source(source)
     weights = as_source(kernel).array

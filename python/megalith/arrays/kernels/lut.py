@@ -16,7 +16,7 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target
-from megalith.arrays.source import as_source
+from megalith.arrays.source import as_source, is_lazy
 from megalith.exceptions import DTypeError, IndexRangeError, ShapeError
 
 if TYPE_CHECKING:
@@ -93,12 +93,16 @@ def apply_lut(
     >>> megalith.apply_lut(np.array([-1, 7]), np.array([1, 2, 3]), mode='clip')
     array([1, 3])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        return lazy.apply_lut(source, lut, sink, blocks, processes, verbose, mode=mode)
     threads = thread_request(processes, blocks)
     check_option("mode", mode, ("raise", "clip", "wrap"))
     source = as_source(source)
     check_kind("source", source.dtype, "biu", "bool and integers")
-    table, lut_dtype = table_of(lut)
-    with Target(sink, source.shape, lut_dtype, order_of(source)) as target:
+    table = table_of(lut)
+    with Target(sink, source.shape, table.dtype, order_of(source)) as target:
         table = _cast_table(table, target.dtype)
         with progress(verbose, "apply_lut", source.nbytes) as bar:
 
@@ -171,6 +175,10 @@ def apply_lut_to_index(
     >>> megalith.apply_lut_to_index(np.array([1, 0, 1, 1]), np.array([1, 2, 4]), np.arange(8) * 10)
     array([20, 50, 60, 30])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        return lazy.apply_lut_to_index(source, kernel, lut, sink, processes, verbose)
     threads = thread_request(processes)
     source = as_source(source)
     check_kind("source", source.dtype, "biuf", "bool, integers and floats")
@@ -181,9 +189,9 @@ def apply_lut_to_index(
         message = f"kernel: got shape {weights.shape}, expected {expected}"
         raise ShapeError(message, name="kernel", got=weights.shape, expected=expected)
     weights = sum_weights(weights, source.dtype)
-    table, lut_dtype = table_of(lut)
+    table = table_of(lut)
     before, after = margins(weights.shape)
-    with Target(sink, source.shape, lut_dtype, order_of(source)) as target:
+    with Target(sink, source.shape, table.dtype, order_of(source)) as target:
         table = _cast_table(table, target.dtype)
         if table.dtype.itemsize not in (1, 2, 4, 8, 16):
             message = f"lut: items of {table.dtype.itemsize} bytes are not supported; supported: 1, 2, 4, 8, 16"
@@ -204,7 +212,7 @@ def apply_lut_to_index(
 
 
 def sum_weights(weights: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
-    """Return weights in the type that sums over a source are made in: over floats double precision, whatever they are."""
+    """Return weights in the type that sums are made in: over a float source double precision, whatever they are."""
     is_float = "f" in (weights.dtype.kind, dtype.kind)
     return np.require(weights, np.float64 if is_float else np.int64, ["C", "A"])
 
@@ -254,21 +262,29 @@ def look_up_inside(
         sums = np.zeros(out[inner].shape, weights.dtype)
         least = np.finfo(np.float64).eps if weights.dtype.kind == "f" else 0
         for place in np.argwhere(abs(weights) > least):
-            sums += weights[tuple(place)] * padded[
-                tuple(slice(part.start + i, part.stop + i) for part, i in zip(inner, place, strict=True))
-            ]
+            sums += (
+                weights[tuple(place)]
+                * padded[tuple(slice(part.start + i, part.stop + i) for part, i in zip(inner, place, strict=True))]
+            )
         with np.errstate(invalid="ignore"):
             indices = sums.astype(np.int64)
         entries: AnyArray = apply_lut(indices, table, processes=threads)
         return entries
 
 
-def table_of(lut: SourceLike) -> tuple[AnyArray, np.dtype[Any]]:
+def table_of(lut: SourceLike) -> AnyArray:
+    """Return a look-up table.
+
+    Raises
+    ------
+    ShapeError
+        If it has not one dimension.
+    """
     table = as_source(lut).array
     if table.ndim != 1:
         message = f"lut: got shape {table.shape}, expected one dimension"
         raise ShapeError(message, name="lut", got=table.shape, expected="(n,)")
-    return table, table.dtype
+    return table
 
 
 def _cast_table(table: AnyArray, dtype: np.dtype[Any]) -> AnyArray:

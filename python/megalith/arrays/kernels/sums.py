@@ -14,7 +14,7 @@ from megalith.arrays.kernels.common import (
     check_kind,
     thread_request,
 )
-from megalith.arrays.source import as_source
+from megalith.arrays.source import as_source, is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,11 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
     >>> megalith.block_sums(np.arange(10), blocks=2)
     array([10, 35])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        sums: AnyArray = lazy.block_sums(source, blocks, processes)
+        return sums
     source = as_source(source)
     check_kind("source", source.dtype, "biufc", "bool, integers, floats and complex numbers")
     dtype = {"u": np.uint64, "f": np.float64, "c": np.complex128}.get(source.dtype.kind, np.int64)
@@ -113,6 +118,11 @@ def block_counts(source: SourceLike, blocks: int | None = None, processes: Proce
     >>> megalith.block_counts(np.array([0, 1, 2, 0, 0, 5]), blocks=2)
     array([2, 1])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        counts: npt.NDArray[np.int64] = lazy.block_counts(source, blocks, processes)
+        return counts
     source = as_source(source)
     check_kind("source", source.dtype, "biufcmM", "bool, numbers and dates")
     return _reduce(source, _core.block_counts, np.int64, blocks, processes)
