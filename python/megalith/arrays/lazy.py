@@ -16,6 +16,8 @@ import bisect
 import itertools
 import math
 import os
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +96,26 @@ def store(array: Any, put: Put) -> None:
     if scheduler in (None, dask.threaded.get, dask.local.get_sync):
         stores.store(array, _Sink(array, put), lock=True, scheduler=scheduler)
         return
-    keys = list(dask.core.flatten(array.__dask_keys__()))
-    graph = dict(array.__dask_optimize__(array.__dask_graph__(), keys))
-    found = list(zip(keys, stores.core.slices_from_chunks(array.chunks), strict=True))
-    for group in _groups(found, array.dtype.itemsize):
-        wanted = [key for key, _ in group]
-        for (_, box), values in zip(group, scheduler(dask.optimization.cull(graph, wanted)[0], wanted), strict=True):
-            put(box, np.asarray(values, array.dtype))
+    with _pool(scheduler) as options:
+        for group in _groups(stores.core.slices_from_chunks(array.chunks), array.dtype.itemsize):
+            found = dask.compute(*(array[box] for box in group), scheduler=scheduler, **options)
+            for box, values in zip(group, found, strict=True):
+                put(box, np.asarray(values, array.dtype))
+
+
+@contextmanager
+def _pool(scheduler: Any) -> Iterator[dict[str, Any]]:
+    """Start the processes of dask's scheduler for processes once, which otherwise starts them for each computation."""
+    dask, schedulers = require("dask", "dask"), require("dask.multiprocessing", "dask")
+    if scheduler is not schedulers.get or dask.config.get("pool", None) is not None:
+        yield {}
+        return
+    with ProcessPoolExecutor(
+        dask.config.get("num_workers", None) or dask.system.CPU_COUNT,
+        mp_context=schedulers.get_context(),
+        initializer=schedulers.initialize_worker_process,
+    ) as pool:
+        yield {"pool": pool}
 
 
 class _Sink:
@@ -113,13 +128,13 @@ class _Sink:
         self._put(box, np.asarray(values, self.dtype))
 
 
-def _groups(found: list[tuple[Hashable, Box]], itemsize: int) -> Iterator[list[tuple[Hashable, Box]]]:
+def _groups(boxes: list[Box], itemsize: int) -> Iterator[list[Box]]:
     """Group chunks so that those of a group have the size of a window, or keep all cores busy."""
     least = 2 * _core.default_threads()
-    group: list[tuple[Hashable, Box]] = []
+    group: list[Box] = []
     held = 0
-    for key, box in found:
-        group.append((key, box))
+    for box in boxes:
+        group.append(box)
         held += itemsize * math.prod(part.stop - part.start for part in box)
         if held >= cut.WINDOW_BYTES and len(group) >= least:
             yield group
@@ -177,7 +192,7 @@ def apply_lut_to_index(
     _known(source, range(source.ndim))
     before, after = margins(weights.shape)
     name = _name("apply_lut_to_index", source, weights, table, like.dtype)
-    task = partial(_apply_lut_to_index, weights=sum_weights(weights, source.dtype), threads=thread_request(processes))
+    task = partial(_apply_lut_to_index, weights=weights, threads=thread_request(processes))
     tasks: dict[Hashable, Any] = {f"lut-{name}": table.astype(like.dtype, copy=False)}
     edges = _edges(source)
     for place in np.ndindex(*source.numblocks):
@@ -210,7 +225,7 @@ def _apply_lut_to_index(
         if values.shape == wanted:
             whole: AnyArray = kernels.apply_lut_to_index(values, weights, table, processes=threads)
             return whole
-        return look_up_inside(values, weights, table, inner, threads).copy()
+        return look_up_inside(values, sum_weights(weights, values.dtype), table, inner, threads).copy()
     except IndexRangeError as error:
         raise moved(error, start) from None
 
@@ -573,9 +588,10 @@ def _piece(tasks: dict[Hashable, Any], name: str, source: Any, stretches: Sequen
     """Return the key of a piece of a chunk: the chunk itself, or a task that cuts it off."""
     place = tuple(i for i, _, _ in stretches)
     block = (source.name, *place)
-    if all(high - low == source.chunks[axis][i] for axis, (i, low, high) in enumerate(stretches)):
+    # No length is less than one that is not known.
+    if all(low == 0 and not high < source.chunks[axis][i] for axis, (i, low, high) in enumerate(stretches)):
         return block
-    box = tuple(slice(low, high) for _, low, high in stretches)
+    box = tuple(slice(low, None if math.isnan(high) else high) for _, low, high in stretches)
     key = (f"piece-{name}", *place, *(bound for _, low, high in stretches for bound in (low, high)))
     tasks[key] = (partial(_cut, box=box), block)
     return key
