@@ -164,7 +164,7 @@ class Store:
 
         text = encode(data, keep).encode()
         try:
-            _make_directory(entry.path.parent)
+            make_directory(entry.path.parent)
             before = entry.versions()
             with _locked_version(entry, version) if arrays else contextlib.nullcontext():
                 for large in arrays.values():
@@ -174,7 +174,7 @@ class Store:
                 if arrays:
                     _sync(entry.arrays / version)
                     _sync(entry.arrays)
-                _write_text(entry.path, text)
+                write_text(entry.path, text)
         except BaseException as error:
             # The JSON may have got its name before the error came.
             if arrays and version not in entry.versions():
@@ -389,9 +389,10 @@ def _host() -> int:
     return zlib.crc32(name.encode())
 
 
-def _make_directory(path: Path) -> None:
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, for this user alone."""
     if not path.is_dir():
-        _make_directory(path.parent)
+        make_directory(path.parent)
         path.mkdir(0o700, exist_ok=True)
         _sync(path.parent)
 
@@ -422,7 +423,7 @@ def _locked_version(entry: _Entry, version: str) -> Iterator[None]:
     """Make the directory of a version, locked as long as it is not named."""
     path = entry.arrays / version
     while True:
-        _make_directory(entry.arrays)
+        make_directory(entry.arrays)
         # Who sweeps may remove what is empty or not yet locked.
         with contextlib.suppress(FileNotFoundError):
             path.mkdir(0o700, exist_ok=True)
@@ -457,7 +458,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _publish(draft: _core.Draft, *, replace: bool) -> None:
+def publish(draft: _core.Draft, *, replace: bool) -> None:
     """Give a file its name when all of it is on the disk."""
     descriptor = draft.duplicate()
     try:
@@ -468,11 +469,12 @@ def _publish(draft: _core.Draft, *, replace: bool) -> None:
     draft.publish(replace=replace)
 
 
-def _write_text(path: Path, text: bytes) -> None:
+def write_text(path: Path, text: bytes) -> None:
+    """Write a small file so that it has its name, durably, when it is complete."""
     draft = _core.Draft(os.fspath(path), len(text))
     try:
         draft.write(0, text)
-        _publish(draft, replace=True)
+        publish(draft, replace=True)
     except BaseException:
         draft.discard()
         raise
@@ -483,7 +485,7 @@ def _write_array(path: Path, large: _Large) -> None:
     draft = _core.Draft(os.fspath(path), large.plan.nbytes)
     try:
         large.plan.write(draft)
-        _publish(draft, replace=False)
+        publish(draft, replace=False)
     except BaseException:
         draft.discard()
         raise
