@@ -16,6 +16,7 @@ import json
 import os
 import pickle
 import re
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,8 +25,8 @@ import numpy as np
 
 from megalith import _core, maps, records
 from megalith._optional import is_instance, require
-from megalith.arrays import as_source, read_array
-from megalith.arrays.source import is_lazy
+from megalith.arrays import Source, as_source, read_array
+from megalith.arrays.source import is_lazy, mapped_file
 from megalith.context.store import make_directory, publish, write_text
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, MegalithError, ShapeError
 
@@ -45,9 +46,7 @@ class _Made(NamedTuple):
     """A result of a chunk, as it was written."""
 
     digest: str
-    size: int
-    mtime_ns: int
-    inode: int
+    stamp: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -73,10 +72,10 @@ def map_dask_array(
     names = name if isinstance(name, tuple) else (name,)
     paths = [_open_stack(directory, stack) for stack in _checked(names)]
     keys = list(dask.core.flatten(array.__dask_keys__()))
-    graph = dict(array.__dask_optimize__(array.__dask_graph__(), keys))
+    graph = _nodes(array.__dask_optimize__(array.__dask_graph__(), keys))
     _check_graph(graph, keys, paths)
     if workers is not None:
-        graph = {key: _by_name(node) for key, node in graph.items()}
+        graph = _apart(array, graph)
     grid = _Grid(array)
     graphs = [dask.optimization.cull(graph, [key])[0] for key in keys]
     task = partial(
@@ -154,8 +153,9 @@ def _check_graph(graph: Mapping[Hashable, Any], keys: Sequence[Hashable], paths:
     ArgumentError
         If not.
     """
-    needed = {*keys, *(key for node in graph.values() for key in getattr(node, "dependencies", ()))}
-    if not needed <= graph.keys() or any(is_instance(node, "distributed", "Future") for node in graph.values()):
+    needed = {*keys, *(key for node in graph.values() for key in node.dependencies)}
+    futures = (is_instance(getattr(node, "value", None), "distributed", "Future") for node in graph.values())
+    if not needed <= graph.keys() or any(futures):
         message = "da: its chunks are on a cluster since persist() was called; give the array from before that"
         raise ArgumentError(message, name="da", got="a persisted array", expected="an array with its graph")
     starts = tuple(f"{os.fspath(path)}{os.sep}" for path in paths)
@@ -170,9 +170,13 @@ def _paths_in(node: Any) -> Any:
     """Yield what may name files in a task: its strings and paths, and the files of its memory maps."""
     if isinstance(node, str | os.PathLike):
         yield os.fspath(node)
-    elif isinstance(node, np.memmap):
-        if node.filename is not None:
-            yield os.fspath(node.filename)
+    elif isinstance(node, np.ndarray):
+        file = mapped_file(node)
+        if file is not None:
+            yield os.fspath(file)
+    elif isinstance(node, Source):
+        if node.location is not None:
+            yield os.fspath(node.location)
     elif isinstance(node, list | tuple | set):
         for part in node:
             yield from _paths_in(part)
@@ -185,10 +189,35 @@ def _paths_in(node: Any) -> Any:
             yield from _paths_in(getattr(node, attribute, None))
 
 
-def _by_name(node: Any) -> Any:
-    """Return what stands for a node of a graph where it is sent away: memory maps go by the name of their file."""
-    value = getattr(node, "value", node)
-    return as_source(value) if isinstance(value, np.memmap) else node
+def _nodes(graph: Any) -> dict[Hashable, Any]:
+    nodes: dict[Hashable, Any] = require("dask._task_spec", "dask").convert_legacy_graph(dict(graph))
+    return nodes
+
+
+def _apart(array: Any, graph: dict[Hashable, Any]) -> dict[Hashable, Any]:
+    """Return a graph whose tasks can be sent away one by one.
+
+    Memory maps go by the name of their file. Where several tasks take their parts of an array in memory, they are
+    given these here: dask does that itself with plain arrays, and not with subclasses.
+    """
+    data = require("dask._task_spec", "dask").DataNode
+    uses = Counter(key for node in graph.values() for key in node.dependencies)
+    values = {key: node.value for key, node in graph.items() if isinstance(getattr(node, "value", None), np.ndarray)}
+    sources = {key: as_source(value) for key, value in values.items() if mapped_file(value) is not None}
+    whole = {key for key in values.keys() - sources.keys() if uses[key] > 1}
+    if whole:  # As it was before tasks were fused.
+        graph = _nodes(array.__dask_graph__())
+    parts = {
+        key: node({leaf: values[leaf] for leaf in node.dependencies})
+        for key, node in graph.items()
+        if node.dependencies and node.dependencies <= whole and _is_getter(node.func)
+    }
+    return graph | {key: data(key, value) for key, value in (sources | parts).items()}
+
+
+def _is_getter(function: Any) -> bool:
+    """Whether a function of a task is one of those that take a part of an array for dask."""
+    return getattr(function, "__module__", None) == "dask.array.core" and function.__name__.startswith("getter")
 
 
 class _Grid:
@@ -262,12 +291,17 @@ def _verified(path: Path, digest: str, stamp: tuple[int, ...]) -> tuple[_Made, A
         If its content is another.
     """
     array = read_array(path, "r")
-    status = path.stat()
-    made = _Made(digest, status.st_size, status.st_mtime_ns, status.st_ino, array.shape, array.dtype)
-    if made[1:4] != stamp and records.digest(np.asarray(array)) != digest:
+    made = _Made(digest, _stamp(path), array.shape, array.dtype)
+    if made.stamp != stamp and records.digest(np.asarray(array)) != digest:
         message = f"{path}: it has changed since map_dask_array wrote it; map the array again"
-        raise FormatError(message, path=path, field="content", got=made[1:4])
+        raise FormatError(message, path=path, field="content", got=made.stamp)
     return made, array
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _keep(path: Path, file: str, call: str, array: AnyArray) -> _Made:
@@ -282,9 +316,8 @@ def _keep(path: Path, file: str, call: str, array: AnyArray) -> _Made:
     except BaseException:
         draft.discard()
         raise
-    status = place.stat()
-    made = _Made(records.digest(array), status.st_size, status.st_mtime_ns, status.st_ino, array.shape, array.dtype)
-    record = {"call": call, "digest": made.digest, "stamp": made[1:4]}
+    made = _Made(records.digest(array), _stamp(place), array.shape, array.dtype)
+    record = {"call": call, "digest": made.digest, "stamp": made.stamp}
     write_text(path / DONE / f"{file}.json", json.dumps(record).encode())
     return made
 
@@ -305,7 +338,7 @@ def _finish(path: Path, grid: _Grid, made: list[_Made]) -> Any:
     graph = {}
     for place, file, one in zip(grid.places, grid.files, made, strict=True):
         block = (*place, *(0 for _ in chunks))[: len(chunks)]
-        graph[name, *block] = (partial(_load, os.fspath(path / f"{file}.npy"), one.digest, one[1:4]),)
+        graph[name, *block] = (partial(_load, os.fspath(path / f"{file}.npy"), one.digest, one.stamp),)
     return stores.Array(graph, name, chunks, meta=np.empty((0,) * len(chunks), dtype))
 
 
