@@ -440,10 +440,10 @@ class Context:
         are cut along one axis are numbered; those of others have the place of their chunk, ``<i>.<j>.npy``, as name.
 
         Calls are known by content: each run computes the chunks of `da` and digests them, and what it saves are the
-        calls of the function. Functions count as those of `cache` do, by their code and by what they reach. A file is
-        on the disk, and a record of its content too, before the chunk counts as finished. While files change there is
-        no ``info`` file, so that dask does not read a stack that is half old. An array of an earlier run raises a
-        FormatError if the file it shows has another content since.
+        calls of the function. Functions count as those of `cache` do, by their code and by what they reach. A chunk
+        counts as finished when its file is on the disk and has a record, with which it is compared later. While files
+        change there is no ``info`` file, so that dask does not read a stack that is half old. An array of an earlier
+        run raises a FormatError if the file it shows has another content since.
 
         Examples
         --------

@@ -6,8 +6,9 @@ then. The key stands for the function, its arguments, and the content of the chu
 nothing certain of that. So each run computes the chunks of the source and digests them, and calls the function for
 those that have no record with that key, or whose file is not the one of the record.
 
-A file is durable before its record is written, and so is the record before the next chunk; ``info`` is taken away
-before the first file changes and written when all are there. Nothing in a stack is unpickled here.
+A file is on the disk before its record is written, so that after a crash of the machine a record is right or gone.
+``info`` is taken away before the first file changes and written when all are there. Nothing in a stack is unpickled
+here.
 """
 
 from __future__ import annotations
@@ -318,7 +319,7 @@ def _keep(path: Path, file: str, call: str, array: AnyArray) -> _Made:
         raise
     made = _Made(records.digest(array), _stamp(place), array.shape, array.dtype)
     record = {"call": call, "digest": made.digest, "stamp": made.stamp}
-    write_text(path / DONE / f"{file}.json", json.dumps(record).encode())
+    write_text(path / DONE / f"{file}.json", json.dumps(record).encode(), durable=False)
     return made
 
 

@@ -458,27 +458,29 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def publish(draft: _core.Draft, *, replace: bool) -> None:
-    """Give a file its name when all of it is on the disk."""
+def publish(draft: _core.Draft, *, replace: bool, durable: bool = True) -> None:
+    """Give a file its name, if `durable` when all of it is on the disk."""
     descriptor = draft.duplicate()
     try:
         os.fchmod(descriptor, 0o600)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     draft.publish(replace=replace)
 
 
-def write_text(path: Path, text: bytes) -> None:
-    """Write a small file so that it has its name, durably, when it is complete."""
+def write_text(path: Path, text: bytes, *, durable: bool = True) -> None:
+    """Write a small file that gets its name when it is complete."""
     draft = _core.Draft(os.fspath(path), len(text))
     try:
         draft.write(0, text)
-        publish(draft, replace=True)
+        publish(draft, replace=True, durable=durable)
     except BaseException:
         draft.discard()
         raise
-    _sync(path.parent)
+    if durable:
+        _sync(path.parent)
 
 
 def _write_array(path: Path, large: _Large) -> None:
