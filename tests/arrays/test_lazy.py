@@ -199,7 +199,7 @@ if __name__ == "__main__":
 
 
 def test_on_a_cluster_kernels_run_where_the_chunks_are(tmp_path):
-    child = run_python(CLUSTER, tmp_path, timeout_s=100)
+    child = run_python(f"import os; os.chdir({str(tmp_path)!r})\n{CLUSTER}", tmp_path, timeout_s=100)
     assert child.check().split() == ["[1]"]
 
 

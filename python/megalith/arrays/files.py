@@ -267,7 +267,9 @@ def write(
     Notes
     -----
     A new file gets its name when it is complete, in place of an old one; readers of the old one keep it. C and F order
-    are kept; arrays with gaps are gathered block by block and written in C order.
+    are kept; arrays with gaps are gathered block by block and written in C order. Files and datasets are copied in
+    windows. Chunks of a dask array are written as its threads finish them, in one run over the graph; those of
+    schedulers in other processes come in groups of 64 MiB, or of two for each core.
 
     References
     ----------

@@ -75,14 +75,14 @@ def read_array(path: PathLike, mmap_mode: Literal["r", "r+", "c"] | None = None)
 
 
 def write_array(path: PathLike, array: SourceLike) -> None:
-    """Write an array to a ``.npy`` file, a dask array chunk by chunk.
+    """Write an array to a ``.npy`` file, as `write`.
 
     Parameters
     ----------
     path : path
         The file; one that is there is replaced when the new one is complete.
     array : array-like
-        Anything `as_source` takes, or a ``dask.array.Array``.
+        Anything `as_source` takes.
 
     Raises
     ------
@@ -94,11 +94,6 @@ def write_array(path: PathLike, array: SourceLike) -> None:
         If a dask array does not know the lengths of its chunks.
     OSError
         If there is no room; nothing is written then.
-
-    Notes
-    -----
-    Files and datasets are copied in windows. Chunks of a dask array are written as its threads finish them, in one run
-    over the graph; those of schedulers in other processes come in groups of 64 MiB.
 
     References
     ----------

@@ -57,7 +57,8 @@ def correlate1d(
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool, integers, floats or complex numbers
-        Any layout; a path or dataset is read in windows.
+        Any layout; a path or dataset is read in windows. A dask array is worked on chunk by chunk, with what the kernel
+        reaches of neighbouring chunks, when the result is computed.
     kernel : (m,) array-like of numbers
         The weights; may be longer than the axis. Complex weights are conjugated, as in SciPy.
     sink : (n0, ..., nk) ndarray, path or dataset, optional
@@ -83,7 +84,8 @@ def correlate1d(
     Returns
     -------
     sink : (n0, ..., nk) ndarray
-        The sink that was given (a memmap for a path), or a fresh array in the order of the source.
+        The sink that was given (a memmap for a path), or a fresh array in the order of the source; a dask array if the
+        source is one and there is no sink.
 
     Raises
     ------

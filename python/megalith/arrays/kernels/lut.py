@@ -40,7 +40,8 @@ def apply_lut(
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool or integers
-        The indices; False and True are 0 and 1. Any layout; a path or dataset is read in windows.
+        The indices; False and True are 0 and 1. Any layout; a path or dataset is read in windows. A dask array is
+        worked on chunk by chunk, when the result is computed.
     lut : (n,) array-like
         The table. Entries of any type without Python objects, records included, are moved as they are.
     sink : (n0, ..., nk) ndarray, path or dataset, optional
@@ -59,7 +60,8 @@ def apply_lut(
     Returns
     -------
     sink : (n0, ..., nk) ndarray
-        The sink that was given (a memmap for a path), or a fresh array in the order of the source.
+        The sink that was given (a memmap for a path), or a fresh array in the order of the source; a dask array if the
+        source is one and there is no sink.
 
     Raises
     ------
@@ -130,7 +132,8 @@ def apply_lut_to_index(
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool, integers or floats
-        Any layout and number of dimensions; a path or dataset is read in windows. Zeros lie outside of it.
+        Any layout and number of dimensions; a path or dataset is read in windows. Zeros lie outside of it. A dask array
+        is worked on chunk by chunk, when the result is computed.
     kernel : (m0, ..., mk) array-like of integers or floats
         The weights, with their centre at ``m // 2`` along each axis. Integers over an integer source are summed
         exactly in 64 bits; otherwise sums are made in double precision and truncated once.
@@ -146,7 +149,8 @@ def apply_lut_to_index(
     Returns
     -------
     sink : (n0, ..., nk) ndarray
-        The sink that was given (a memmap for a path), or a fresh array in the order of the source.
+        The sink that was given (a memmap for a path), or a fresh array in the order of the source; a dask array if the
+        source is one and there is no sink.
 
     Raises
     ------

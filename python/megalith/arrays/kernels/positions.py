@@ -51,7 +51,8 @@ def where(
     ----------
     source : (n0, ..., nk) array-like of bool, numbers or dates
         Any layout, byte order and number of dimensions; a path or dataset is read in windows. Negative values, NaN and
-        truth values stored as any byte but 0 count as non-zero.
+        truth values stored as any byte but 0 count as non-zero. A dask array is searched chunk by chunk, when the
+        result is computed.
     sink : (n_hits,) or (n_hits, ndim) ndarray of integers, or path, optional
         Where the positions go: exactly as many rows as there are hits. A path ending in ``.npy`` makes a file that
         appears when it is complete. It must not share memory with `source`.
@@ -71,7 +72,8 @@ def where(
     Returns
     -------
     positions : (n_hits,) or (n_hits, ndim) ndarray
-        In C order of the logical index, whatever the layout; the sink, if one was given (a memmap for a path).
+        In C order of the logical index, whatever the layout; the sink, if one was given (a memmap for a path). If the
+        source is a dask array and there is no sink, a dask array that does not know its number of rows.
 
     Raises
     ------
@@ -87,6 +89,9 @@ def where(
     Notes
     -----
     Two passes, the second over a mask of one bit an element. The result is the same for any number of threads.
+
+    Of a dask array, the positions of chunks that share their stretch of the first axis are put in order together: what
+    is in memory are these positions. Into a sink it is computed twice, first for the number of rows.
 
     References
     ----------

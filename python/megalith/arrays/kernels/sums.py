@@ -33,7 +33,7 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool or numbers
-        Any layout; a path or dataset is read in windows.
+        Any layout; a path or dataset is read in windows. The sums of a dask array are a dask array.
     blocks : int, optional
         Number of blocks, see `block_ranges`.
     processes : int or 'serial', optional
@@ -55,7 +55,8 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
     Notes
     -----
     Floats are added pairwise in double precision by a tree that depends on the length of the block alone: the same bits
-    for any number of threads, in memory and streamed.
+    for any number of threads, in memory and streamed. Those of a dask array are added up chunk by chunk, and can differ
+    in the last bits.
 
     References
     ----------
@@ -85,7 +86,7 @@ def block_counts(source: SourceLike, blocks: int | None = None, processes: Proce
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool, numbers or dates
-        Any layout; a path or dataset is read in windows.
+        Any layout; a path or dataset is read in windows. The counts of a dask array are a dask array.
     blocks : int, optional
         Number of blocks, see `block_ranges`.
     processes : int or 'serial', optional
