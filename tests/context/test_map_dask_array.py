@@ -260,6 +260,7 @@ def test_changed_functions_helpers_and_arguments_are_noticed(context):
 def test_functions_that_cannot_be_identified_are_refused(context):
     with Path(os.devnull).open() as file, pytest.raises(DTypeError):
         context.map_dask_array(lambda x: x + len(file.name), da.ones(3))
+    assert list(context.cache_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "record", "no record"])

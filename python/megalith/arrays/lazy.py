@@ -93,7 +93,7 @@ def store(array: Any, put: Put) -> None:
     """
     dask, stores = require("dask", "dask"), require("dask.array", "dask")
     scheduler = dask.base.get_scheduler(collections=[array])
-    if scheduler in (None, dask.threaded.get, dask.local.get_sync):
+    if scheduler in (dask.threaded.get, dask.local.get_sync):
         stores.store(array, _Sink(array, put), lock=True, scheduler=scheduler)
         return
     with _pool(scheduler) as options:
@@ -225,7 +225,8 @@ def _apply_lut_to_index(
         if values.shape == wanted:
             whole: AnyArray = kernels.apply_lut_to_index(values, weights, table, processes=threads)
             return whole
-        return look_up_inside(values, sum_weights(weights, values.dtype), table, inner, threads).copy()
+        found = look_up_inside(values, sum_weights(weights, values.dtype), table, inner, threads)
+        return _without_margin(found, values.size)
     except IndexRangeError as error:
         raise moved(error, start) from None
 
@@ -331,9 +332,8 @@ def _correlate1d(
         values = np.take(values, np.searchsorted(needed, line), axis)
     inner = [slice(None)] * values.ndim
     inner[axis] = slice(skip, skip + span[1] - span[0])
-    # A copy, so that the margin is let go.
-    found: AnyArray = kernels.correlate1d(values, weights, mode="constant", **options)[tuple(inner)].copy()
-    return found
+    found = kernels.correlate1d(values, weights, mode="constant", **options)
+    return _without_margin(found[tuple(inner)], found.size)
 
 
 def where(
@@ -349,9 +349,9 @@ def where(
 ) -> Any:
     """`megalith.where` of a dask array.
 
-    Positions are found chunk by chunk. Those of chunks that share their stretch of the first axis (of the first axis
-    that is longer than 1 within chunks) become one chunk of the result and are sorted into C order there: memory holds
-    their positions, never their elements.
+    Positions are found chunk by chunk. Those of a row of chunks, which share their stretch of the first axis, become
+    one chunk of the result and are sorted into C order there: memory holds their positions, never their elements. Where
+    chunks have length 1 along the first axis, rows share their stretch of the next one too, and so on.
     """
     find_options = {"dtype": dtype, "above": above, "processes": processes}
     like = kernels.where(_empty(source), _no_rows(sink, source.ndim), blocks, cutoff, **find_options)
@@ -361,7 +361,7 @@ def where(
     name = _name("where", source, like.dtype, bound)
     find = partial(_find, bound=bound, threads=thread_request(processes))
     edges = _edges(source)
-    # Rows of chunks follow each other in C order: within each, all leading axes but the last have one index.
+    # In a row all leading axes but the last have one index: so rows follow each other in C order.
     n_leading = next((axis for axis, c in enumerate(source.chunks) if max(c) > 1), source.ndim - 1) + 1
     tasks: dict[Hashable, Any] = {}
     for row, first in enumerate(np.ndindex(*source.numblocks[:n_leading])):
@@ -526,7 +526,7 @@ def _known(source: Any, axes: Sequence[int]) -> None:
 
 
 def _empty(source: Any) -> AnyArray:
-    """Return an array like a dask array, but without elements: a function that takes it checks all its arguments."""
+    """Return an array like a dask array but without elements, for functions to check their other arguments with."""
     return np.zeros((0,) * source.ndim, source.dtype)
 
 
@@ -610,6 +610,11 @@ def _pieces(tasks: dict[Hashable, Any], name: str, source: Any, stretches: list[
         return [nest((*chosen, stretch)) for stretch in stretches[len(chosen)]]
 
     return nest(())
+
+
+def _without_margin(found: AnyArray, size: int) -> AnyArray:
+    """Return a view of results of that size; a copy where it would keep more of a margin than of the results."""
+    return found if 2 * found.size >= size else found.copy()
 
 
 def _joined(pieces: Any) -> AnyArray:

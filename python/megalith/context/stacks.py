@@ -71,7 +71,7 @@ def map_dask_array(
     if name is None:
         name = name_of(f)
     names = name if isinstance(name, tuple) else (name,)
-    paths = [_open_stack(directory, stack) for stack in _checked(names)]
+    paths = [directory / stack for stack in _checked(names)]
     keys = list(dask.core.flatten(array.__dask_keys__()))
     graph = _nodes(array.__dask_optimize__(array.__dask_graph__(), keys))
     _check_graph(graph, keys, paths)
@@ -87,6 +87,8 @@ def map_dask_array(
         paths=paths,
         is_several=isinstance(name, tuple),
     )
+    for path in paths:
+        _open_stack(path)
     made = maps.run(task, grid.files, keys, graphs, workers=workers, verbose=verbose, desc=f"map {', '.join(names)}")
     stacks = tuple(_finish(path, grid, [outputs[i] for outputs in made]) for i, path in enumerate(paths))
     return stacks if isinstance(name, tuple) else stacks[0]
@@ -131,7 +133,7 @@ def _checked(names: tuple[Any, ...]) -> tuple[str, ...]:
     return names
 
 
-def _open_stack(directory: Path, name: str) -> Path:
+def _open_stack(path: Path) -> None:
     """Make the directory of a stack, if it is not there.
 
     Raises
@@ -139,11 +141,9 @@ def _open_stack(directory: Path, name: str) -> Path:
     FileExistsError
         If something else has that name.
     """
-    path = directory / name
     if path.exists() and not (path / DONE).is_dir() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"{path} is there and was not made by map_dask_array; give another name")
     make_directory(path / DONE)
-    return path
 
 
 def _check_graph(graph: Mapping[Hashable, Any], keys: Sequence[Hashable], paths: Sequence[Path]) -> None:

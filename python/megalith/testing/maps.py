@@ -247,9 +247,7 @@ class MapContract:
     def test_results_are_told_as_they_arrive(self, workers: Any) -> None:
         """To the calling thread, each once."""
         arrived: list[tuple[int, Any, int]] = []
-        maps.run(
-            cube, range(50), workers=workers, on_result=lambda i, x: arrived.append((i, x, threading.get_ident()))
-        )
+        maps.run(cube, range(50), workers=workers, on_result=lambda i, x: arrived.append((i, x, threading.get_ident())))
         assert sorted(arrived) == [(i, i**3, threading.get_ident()) for i in range(50)]
 
     def test_a_map_in_the_background(self, workers: Any) -> None:
