@@ -315,10 +315,12 @@ class _Run:
         if self._pace is None:
             n = 1
         else:
-            n = min(max(int(PORTION_S / max(self._pace, 1e-9)), 1), MOST_ITEMS)
+            suitable = PORTION_S / max(self._pace, 1e-9)
             if self._total is not None:
+                # Less towards the end, so that all workers end at about the same time.
                 left = self._total - len(self._results) + len(self._again)
-                n = min(n, max(left // (2 * max(self._team.count(), 1)), 1))
+                suitable = min(suitable, max(left / (2 * max(self._team.count(), 1)), suitable / 10))
+            n = min(max(int(suitable), 1), MOST_ITEMS)
         items: list[Item] = []
         nbytes = 0
         while len(items) < n and nbytes < MOST_BYTES:
@@ -330,7 +332,7 @@ class _Run:
                 break
             if not self._team.is_here and item.version != self._sender.version and not self._pack(item):
                 continue
-            nbytes += len(item.packed)
+            nbytes += len(item.packed) + sum(copy.array.nbytes for copy in item.copies if copy.users == 1)
             items.append(item)
             if item.deaths:  # A worker died of it, or near it: nothing else shall suffer from it.
                 break
