@@ -32,7 +32,7 @@ from megalith.context.store import make_directory, publish, write_text
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, MegalithError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from megalith._typing import AnyArray
 
@@ -167,7 +167,7 @@ def _check_graph(graph: Mapping[Hashable, Any], keys: Sequence[Hashable], paths:
                 raise ArgumentError(message, name="name", got=place, expected="the name of another stack")
 
 
-def _paths_in(node: Any) -> Any:
+def _paths_in(node: Any) -> Iterator[str]:
     """Yield what may name files in a task: its strings and paths, and the files of its memory maps."""
     if isinstance(node, str | os.PathLike):
         yield os.fspath(node)
@@ -211,7 +211,7 @@ def _apart(array: Any, graph: dict[Hashable, Any]) -> dict[Hashable, Any]:
     parts = {
         key: node({leaf: values[leaf] for leaf in node.dependencies})
         for key, node in graph.items()
-        if node.dependencies and node.dependencies <= whole and _is_getter(node.func)
+        if node.dependencies and node.dependencies <= whole and _is_getter(getattr(node, "func", None))
     }
     return graph | {key: data(key, value) for key, value in (sources | parts).items()}
 
