@@ -143,7 +143,7 @@ class Workers(ABC):
         """
 
     def look(self) -> None:  # noqa: B027  # Most need not.
-        """Raise if there is nobody left to wait for; called from time to time while nothing comes back."""
+        """See who is there, and raise if nobody is left to wait for; called from time to time."""
 
     @abstractmethod
     def stop(self, *, interrupt: bool) -> None:
