@@ -168,7 +168,7 @@ class Store:
 
         text = encode(data, keep).encode()
         try:
-            _make_directory(entry.path.parent)
+            make_directory(entry.path.parent)
             before = entry.versions()
             with _locked_version(entry, version) if arrays else contextlib.nullcontext():
                 for large in arrays.values():
@@ -178,7 +178,7 @@ class Store:
                 if arrays:
                     _sync(entry.arrays / version)
                     _sync(entry.arrays)
-                _write_text(entry.path, text)
+                write_text(entry.path, text)
         except BaseException as error:
             # The JSON may have got its name before the error came.
             if arrays and version not in entry.versions():
@@ -398,9 +398,10 @@ def _host() -> int:
     return zlib.crc32(name.encode())
 
 
-def _make_directory(path: Path) -> None:
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, for this user alone."""
     if not path.is_dir():
-        _make_directory(path.parent)
+        make_directory(path.parent)
         path.mkdir(0o700, exist_ok=True)
         _sync(path.parent)
 
@@ -431,7 +432,7 @@ def _locked_version(entry: _Entry, version: str) -> Iterator[None]:
     """Make the directory of a version, locked as long as it is not named."""
     path = entry.arrays / version
     while True:
-        _make_directory(entry.arrays)
+        make_directory(entry.arrays)
         # Who sweeps may remove what is empty or not yet locked.
         with contextlib.suppress(FileNotFoundError):
             path.mkdir(0o700, exist_ok=True)
@@ -466,33 +467,36 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _publish(draft: _core.Draft, *, replace: bool) -> None:
-    """Give a file its name when all of it is on the disk."""
+def publish(draft: _core.Draft, *, replace: bool, durable: bool = True) -> None:
+    """Give a file its name, if `durable` when all of it is on the disk."""
     descriptor = draft.duplicate()
     try:
         os.fchmod(descriptor, 0o600)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     draft.publish(replace=replace)
 
 
-def _write_text(path: Path, text: bytes) -> None:
+def write_text(path: Path, text: bytes, *, durable: bool = True) -> None:
+    """Write a small file that gets its name when it is complete."""
     draft = _core.Draft(os.fspath(path), len(text))
     try:
         draft.write(0, text)
-        _publish(draft, replace=True)
+        publish(draft, replace=True, durable=durable)
     except BaseException:
         draft.discard()
         raise
-    _sync(path.parent)
+    if durable:
+        _sync(path.parent)
 
 
 def _write_array(path: Path, large: _Large) -> None:
     draft = _core.Draft(os.fspath(path), large.plan.nbytes)
     try:
         large.plan.write(draft)
-        _publish(draft, replace=False)
+        publish(draft, replace=False)
     except BaseException:
         draft.discard()
         raise
