@@ -5,6 +5,8 @@ References
 .. [1] phy ``phy/io/tests/test_context.py``, 2016.
 """
 
+import pickle
+
 import ipyparallel
 import numpy as np
 import pytest
@@ -26,6 +28,30 @@ def parallel_context(tmp_path, ipy_client, request):
     if request.param:
         ctx.ipy_view = ipy_client[:]
     return ctx
+
+
+def test_client_1(ipy_client):
+    assert ipy_client.ids == [0, 1]
+    assert ipy_client[:].map_sync(lambda x: x * x, [1, 2, 3]) == [1, 4, 9]
+
+
+def test_pickle_cache(tmp_path, parallel_context):
+    """Make sure the Context is picklable."""
+    with (tmp_path / "test.pkl").open("wb") as f:
+        pickle.dump(parallel_context, f)
+    with (tmp_path / "test.pkl").open("rb") as f:
+        ctx = pickle.load(f)
+    assert isinstance(ctx, Context)
+    assert ctx.cache_dir == parallel_context.cache_dir
+
+
+def test_context_map(parallel_context):
+    def square(x):
+        return x * x
+
+    assert parallel_context.map(square, [1, 2, 3]) == [1, 4, 9]
+    # In phy a RuntimeError without a view; here it runs in the background.
+    assert parallel_context.map_async(square, [1, 2, 3]).get() == [1, 4, 9]
 
 
 @pytest.mark.parametrize("multiple_outputs", [True, False])
