@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -163,13 +164,92 @@ def test_updates_give_the_groups_of_the_new_assignments(clusters, kind):
             assert_identical(selector.select_spikes([cluster]), spikes)
 
 
-def test_an_array_that_is_changed_in_place_is_seen_when_the_selector_is_told():
-    ids = np.array([1, 1, 2, 2])
+@pytest.mark.parametrize("compared", [7, 1 << 20])
+def test_an_array_that_is_changed_in_place_is_seen_whether_it_is_told_or_not(clusters, compared, monkeypatch):
+    monkeypatch.setattr("megalith.select.selector.COMPARED", compared)
+    ids = clusters[:300].copy()
+    selector = Selector(ids, seed=1)
+    selector.update([0, 1], 500)
+    ids[[3, 299]] = 600
+    now = np.where(np.arange(300) < 2, 500, ids)
+    for cluster, spikes in spikes_per_cluster(now).items():
+        assert_identical(selector.select_spikes([cluster]), spikes)
+    assert selector.clusters == list(spikes_per_cluster(now))
+    ids[:] = ids[::-1].copy()
+    selector.update([5], 700)
+    assert selector(None, [700]).tolist() == [5]
+    assert_identical(selector.select_spikes([600]), np.array([0, 296]))
+    copied = pickle.loads(pickle.dumps(selector))
+    ids[:] = 0
+    assert_identical(copied.select_spikes([600]), np.array([0, 296]))
+    assert selector.select_spikes([600]).size == 0
+
+
+@pytest.mark.parametrize("kind", ["path", "mapping", "writable mapping"])
+@pytest.mark.parametrize("way", ["in place", "saved again", "renamed to"])
+def test_a_file_that_was_sorted_anew_is_grouped_anew(tmp_path, clusters, kind, way):
+    path = tmp_path / "spike_clusters.npy"
+    np.save(path, clusters)
+    given = {
+        "path": lambda: path,
+        "mapping": lambda: np.load(path, mmap_mode="r"),
+        "writable mapping": lambda: np.load(path, mmap_mode="r+"),
+    }[kind]()
+    selector = Selector(given, seed=0)
+    if kind != "writable mapping":
+        selector.update([0], 9999)
+        assert selector.select_spikes([9999]).tolist() == [0]
+    sorted_anew = clusters[::-1].copy()
+    if way == "in place":
+        mapped = np.load(path, mmap_mode="r+")
+        mapped[:] = sorted_anew
+        mapped.flush()
+    elif way == "saved again" and kind == "path":
+        np.save(path, sorted_anew[:-10])  # Other mappings of a file that is cut off are gone.
+    else:
+        np.save(tmp_path / "other.npy", sorted_anew)
+        (tmp_path / "other.npy").replace(path)
+    expected = np.load(path) if kind == "path" else np.asarray(given)
+    for cluster, spikes in spikes_per_cluster(expected).items():
+        assert_identical(selector.select_spikes([cluster]), spikes)
+    selector.update([2], 8888)
+    assert selector.select_spikes([8888]).tolist() == [2]
+
+
+def test_a_file_that_is_gone_is_an_error_and_not_what_it_was(tmp_path):
+    np.save(tmp_path / "ids.npy", [1, 2, 1])
+    selector = Selector(tmp_path / "ids.npy")
+    (tmp_path / "ids.npy").unlink()
+    with pytest.raises(FileNotFoundError):
+        selector.select_spikes([1])
+
+
+def test_threads_that_select_while_an_array_changes_see_whole_groups():
+    ids = np.repeat(np.arange(10), 1000)
     selector = Selector(ids)
-    ids[:2] = 7
-    assert selector.clusters == [1, 2]
-    selector.update([0, 1], 7)
-    assert selector.clusters == [2, 7]
+    with ThreadPoolExecutor(4) as pool:
+        for target in range(10, 40):
+            ids[ids == target - 10] = target
+            found = list(pool.map(lambda cluster: selector.select_spikes([cluster]), [target] * 8))
+            assert all(np.array_equal(spikes, np.flatnonzero(ids == target)) for spikes in found)
+
+
+def test_ids_of_64_bits_are_selected_but_not_moved():
+    ids = np.array([2**63, 3, 2**63], np.uint64)
+    selector = Selector(ids)
+    assert selector.select_spikes(np.array([2**63], np.uint64)).tolist() == [0, 2]
+    with pytest.raises(ArgumentError, match=r"2\*\*63"):
+        selector.update([1], 4)
+    ids[0] = 3
+    assert selector.select_spikes([3]).tolist() == [0, 1]
+
+
+def test_spikes_in_two_clusters_are_selected_but_not_moved():
+    selector = Selector({1: [4, 5], 2: [5, 6]})
+    assert selector.select_spikes([1, 2]).tolist() == [4, 5, 6]
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match="spike 5 is in more than one"):
+            selector.update([4], 3)
 
 
 def test_spikes_that_are_new_to_a_mapping_are_added_by_an_update():
