@@ -332,38 +332,90 @@ def test_updates_that_make_no_sense_are_refused():
         Selector([1, 2, 3]).update([0, 1, 2], [7, 8])
 
 
-ids = st.integers(-1, 6) | st.sampled_from([2**62, -(2**40)])
+IDS = st.integers(-1, 6) | st.sampled_from([2**62, -(2**40)])
 
 
-@given(
-    clusters=st.lists(ids, max_size=60),
-    wanted=st.lists(ids, min_size=1, max_size=6),
-    limit=st.none() | st.integers(0, 12),
-    subset=st.sampled_from(["regular", "random"]),
-    batch=st.none() | st.integers(1, 5),
-    only=st.none() | st.lists(st.integers(0, 70), max_size=30),
-    shrink=st.booleans(),
-    seed=st.integers(0, 99),
+@st.composite
+def recordings(draw):
+    """Clusters and times of spikes, and chunks."""
+    clusters = np.array(draw(st.lists(IDS, max_size=60)), np.int64)
+    times = np.sort(draw(st.lists(st.integers(0, 40), min_size=len(clusters), max_size=len(clusters))))
+    bounds = np.sort(draw(st.lists(st.integers(-2, 45), min_size=2, max_size=9)))
+    chunks = {"spike_times": times.astype(float), "chunk_bounds": bounds}
+    return clusters, chunks | {"n_chunks_kept": draw(st.none() | st.integers(1, 10)), "seed": draw(st.integers(0, 99))}
+
+
+QUESTIONS = st.fixed_dictionaries(
+    {
+        "max_n_spikes_per_cluster": st.none() | st.integers(0, 12),
+        "subset": st.sampled_from(["regular", "random"]),
+        "batch": st.none() | st.integers(1, 5),
+        "subset_chunks": st.booleans(),
+        "subset_spikes": st.none() | st.lists(st.integers(0, 70), max_size=30),
+        "shrink": st.booleans(),
+    }
 )
-def test_every_selection_is_sorted_unique_within_clusters_and_limits_and_that_of_its_seed(
-    clusters, wanted, limit, subset, batch, only, shrink, seed
-):
-    clusters = np.array(clusters, np.int64)
-    options = {"subset": subset, "batch": batch, "subset_spikes": only, "shrink": shrink}
-    found = Selector(clusters, seed=seed).select_spikes(wanted, limit, **options)
+
+
+def in_question(clusters, made, asked):
+    """Which spikes may be selected, apart from their clusters."""
+    allowed = np.ones(len(clusters), bool)
+    if asked["subset_chunks"]:
+        bounds, n = made["chunk_bounds"], len(made["chunk_bounds"]) - 1
+        step = 1 if made["n_chunks_kept"] is None else -(-n // made["n_chunks_kept"])
+        kept = [(bounds[i], bounds[i + 1]) for i in range(0, n, step)]
+        allowed &= np.array([any(low <= t < high for low, high in kept) for t in made["spike_times"]], bool)
+    if asked["subset_spikes"] is not None:
+        allowed &= np.isin(np.arange(len(clusters)), asked["subset_spikes"])
+    return allowed
+
+
+@given(recording=recordings(), wanted=st.lists(IDS, min_size=1, max_size=6), asked=QUESTIONS)
+def test_every_selection_is_sorted_unique_within_clusters_and_limits_and_that_of_its_seed(recording, wanted, asked):
+    clusters, made = recording
+    found = Selector(clusters, **made).select_spikes(wanted, **asked)
     assert found.dtype == np.int64
     assert all(a < b for a, b in pairwise(found.tolist()))
+    allowed = in_question(clusters, made, asked)
+    assert allowed[found].all()
     assert np.isin(clusters[found], wanted).all()
-    if only is not None:
-        assert set(found.tolist()) <= set(only)
-    allowed = limit if limit else len(clusters)
-    if limit and shrink:
-        allowed = max(1, int(limit * math.exp(-0.1 * (len(set(wanted)) - 1))))
+    limit, most = asked["max_n_spikes_per_cluster"], len(clusters)
+    if limit:
+        most = max(1, int(limit * math.exp(-0.1 * (len(set(wanted)) - 1)))) if asked["shrink"] else limit
     for cluster in set(wanted):
-        there = set(np.flatnonzero(clusters == cluster).tolist())
-        there &= there if only is None else set(only)
+        there = int((allowed & (clusters == cluster)).sum())
         taken = int((clusters[found] == cluster).sum())
-        assert taken <= allowed
-        assert taken == min(len(there), allowed) or (batch is not None and taken > 0)
-    assert_identical(found, Selector(clusters, seed=seed).select_spikes(wanted[::-1], limit, **options))
-    assert_identical(found, select_spikes(wanted, limit, spikes_per_cluster(clusters), seed=seed, **options))
+        assert taken == min(there, most) or (asked["batch"] is not None and 0 < taken < min(there, most))
+    groups = spikes_per_cluster(clusters)
+    for given_as in (clusters, groups, lambda cluster: groups.get(cluster, NONE), groups.__getitem__):
+        assert_identical(Selector(given_as, **made).select_spikes(wanted[::-1], **asked), found)
+    if not asked["subset_chunks"]:
+        options = {name: asked[name] for name in asked if name not in ("max_n_spikes_per_cluster", "subset_chunks")}
+        assert_identical(select_spikes(wanted, limit, groups, seed=made["seed"], **options), found)
+
+
+MOVES = st.lists(st.tuples(st.lists(st.integers(0, 59), max_size=8), IDS), max_size=6)
+
+
+@given(recording=recordings(), moves=MOVES, told=st.booleans(), wanted=st.lists(IDS, min_size=1), asked=QUESTIONS)
+def test_selections_after_merges_and_splits_are_those_of_the_new_assignments(recording, moves, told, wanted, asked):
+    clusters, made = recording
+    given_now = clusters.copy()
+    selectors = [Selector(given_now, **made), Selector(spikes_per_cluster(clusters), **made)]
+    now = clusters.copy()
+    for spikes, cluster in moves:
+        moved = [spike for spike in spikes if spike < len(clusters)]
+        now[moved] = cluster
+        for selector in selectors[not told :]:
+            selector.update(moved, cluster)
+        if not told:
+            given_now[moved] = cluster
+    expected = Selector(now, **made).select_spikes(wanted, **asked)
+    for selector in selectors:
+        assert selector.clusters == list(spikes_per_cluster(now))
+        assert_identical(selector.select_spikes(wanted, **asked), expected)
+        # A cluster that kept its spikes keeps those that are taken of it.
+        for cluster in set(wanted):
+            if np.array_equal(now == cluster, clusters == cluster):
+                before = Selector(clusters, **made).select_spikes([cluster], **asked)
+                assert_identical(selector.select_spikes([cluster], **asked), before)
