@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,21 @@ def test_all_spikes_of_clusters_are_those_that_numpy_finds(clusters, kind):
         )
         assert_identical(selector.select_spikes(wanted), expected)
         assert_identical(selector.select_spikes(wanted, 0), expected)
+
+
+def test_clusters_come_in_any_collection_and_series_by_their_values(clusters):
+    groups = spikes_per_cluster(clusters)
+    expected = np.sort(np.concatenate([groups[0], groups[5]]))
+    both = {0: "a", 5: "b"}
+    for wanted in (both, both.keys(), {1: 0, 2: 5}.values(), iter([5, 0]), pd.Series([0, 5]), range(0, 6, 5), (5, 0)):
+        assert_identical(Selector(clusters).select_spikes(wanted), expected)
+    labels = np.arange(len(clusters))[::-1]
+    selector = Selector(
+        pd.Series(clusters, labels), spike_times=pd.Series(np.arange(len(clusters)), labels), chunk_bounds=[0, 100]
+    )
+    assert_identical(selector.select_spikes([0], subset_chunks=True), np.flatnonzero(clusters[:100] == 0))
+    selector.update(pd.Series([3, 4], [9, 8]), pd.Series([70, 71], [9, 8]))
+    assert selector.select_spikes([71]).tolist() == [4]
 
 
 def test_no_clusters_select_none_and_clusters_without_spikes_nothing(clusters):

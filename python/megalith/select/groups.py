@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -57,10 +58,9 @@ def id_array(name: str, ids: Any) -> Ints:
     ShapeError, DTypeError
         As `id_source`.
     """
-    if isinstance(ids, set | frozenset | range) or (hasattr(ids, "__iter__") and not hasattr(ids, "__len__")):
+    # Sets, mappings, views of their keys and iterators; what has a dtype may have keys of its own, as tables do.
+    if isinstance(ids, Iterable) and not isinstance(ids, Sequence) and not hasattr(ids, "dtype"):
         ids = list(ids)
-    elif hasattr(ids, "keys"):
-        ids = list(ids.keys())
     source = id_source(name, np.atleast_1d(ids) if np.ndim(ids) == 0 else ids)
     return source.reader().read((slice(0, source.size),))
 

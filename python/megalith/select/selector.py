@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from megalith import _checks
+from megalith._optional import is_instance
 from megalith.arrays.kernels.common import check_option
 from megalith.exceptions import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from megalith.select import subsets
@@ -118,7 +119,9 @@ class Selector:
         self._groups: dict[int, Ints] = {}
         self._moved = self._moved_to = np.zeros(0, np.int64)
         self._chunks = _kept_chunks(chunk_bounds, n_chunks_kept)
-        self._times: Any = np.asarray(spike_times) if isinstance(spike_times, list | tuple) else spike_times
+        # The labels of a series are none of our positions.
+        is_given_whole = isinstance(spike_times, list | tuple) or is_instance(spike_times, "pandas", "Series")
+        self._times: Any = np.asarray(spike_times) if is_given_whole else spike_times
         self._seed = _checked_seed(seed)
         if callable(given):
             self._function = given

@@ -6,15 +6,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use megalith_core::blocks::zeros;
 use megalith_core::dtype::Integer;
 use megalith_core::{Error, Result};
 
 /// Ids that lie within so many of each other are looked up in a table, others by hash.
-const DENSE: usize = 1 << 20;
-
-/// Entries of a table for each id of a list of them all.
-const ROOMY: u64 = 8;
+pub(super) const DENSE: usize = 1 << 20;
 
 /// Ids that are hashed before the table is moved to where they are.
 const PATIENCE: usize = 8;
@@ -111,22 +107,6 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// For so many keys between two: a table that reaches them all if it is not much longer than the list of them.
-    pub(super) fn between(low: u64, high: u64, n: usize) -> Result<Self> {
-        let mut slots = Self::default();
-        let len = (high - low).saturating_add(1);
-        slots.keys.try_reserve(n).map_err(|_| Error::Memory { wanted: n.saturating_mul(size_of::<u64>()) })?;
-        if len <= (n as u64).saturating_mul(ROOMY).max(DENSE as u64) {
-            (slots.base, slots.dense) = (low, zeros(len as usize)?);
-        } else {
-            slots
-                .sparse
-                .try_reserve(n)
-                .map_err(|_| Error::Memory { wanted: n.saturating_mul(2 * size_of::<u64>()) })?;
-        }
-        Ok(slots)
-    }
-
     /// The keys in the order of their numbers.
     pub(super) fn keys(&self) -> &[u64] {
         &self.keys
@@ -192,10 +172,6 @@ impl Slots {
         self.keys.try_reserve(1).map_err(|_| Error::Memory { wanted })?;
         (self.low, self.high) = if slot == 0 { (key, key) } else { (self.low.min(key), self.high.max(key)) };
         self.keys.push(key);
-        if let Some(entry) = self.dense.get_mut(key.wrapping_sub(self.base) as usize) {
-            *entry = number + 1;
-            return Ok(slot);
-        }
         if self.reach(key) {
             self.dense[(key - self.base) as usize] = number + 1;
             return Ok(slot);
@@ -282,23 +258,6 @@ mod tests {
             Slots::default().find_all(&keys, &mut numbers[1]).unwrap();
             prop_assert_eq!(&numbers[0], &numbers[1]);
         }
-    }
-
-    #[test]
-    fn a_table_for_known_keys_reaches_them_all_if_it_is_not_much_longer() {
-        for (step, is_hashed) in [(1, false), (7, false), (20, true)] {
-            let n = DENSE as u64 / 4;
-            let mut slots = Slots::between(5, 5 + (n - 1) * step, n as usize).unwrap();
-            for i in 0..n {
-                assert_eq!(slots.find(5 + i * step).unwrap(), i as usize);
-            }
-            assert_eq!(!slots.sparse.is_empty(), is_hashed);
-            assert_eq!(
-                (slots.get(5), slots.get(5 + (n - 1) * step), slots.get(4)),
-                (Some(0), Some(n as usize - 1), None)
-            );
-        }
-        assert_eq!(Slots::between(0, u64::MAX, 2).unwrap().find(u64::MAX).unwrap(), 0);
     }
 
     #[test]
