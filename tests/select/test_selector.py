@@ -201,6 +201,22 @@ def test_an_array_that_is_changed_in_place_is_seen_whether_it_is_told_or_not(clu
     assert selector.select_spikes([600]).size == 0
 
 
+def test_only_arrays_that_may_be_written_to_are_compared(monkeypatch):
+    def compare(*_):
+        raise AssertionError("compared")
+
+    monkeypatch.setattr("megalith.select.selector._differing", compare)
+    fixed, base = np.array([1, 2, 1]), np.array([1, 2, 1])
+    fixed.flags.writeable = False
+    for ids in (fixed, fixed[::-1]):
+        assert Selector(ids).select_spikes([1]).tolist() == [0, 2]
+    view = base[:]
+    view.flags.writeable = False
+    for ids in (base, view, np.frombuffer(bytearray(16), np.int64)):
+        with pytest.raises(AssertionError, match="compared"):
+            Selector(ids).select_spikes([1])
+
+
 @pytest.mark.parametrize("kind", ["path", "mapping", "writable mapping"])
 @pytest.mark.parametrize("way", ["in place", "saved again", "renamed to"])
 def test_a_file_that_was_sorted_anew_is_grouped_anew(tmp_path, clusters, kind, way):
@@ -256,6 +272,9 @@ def test_ids_of_64_bits_are_selected_but_not_moved():
     assert selector.select_spikes(np.array([2**63], np.uint64)).tolist() == [0, 2]
     with pytest.raises(ArgumentError, match=r"2\*\*63"):
         selector.update([1], 4)
+    groups = selector._groups
+    assert selector.clusters == [3, 2**63]
+    assert selector._groups is groups, "nothing has changed, and nothing is grouped anew"
     ids[0] = 3
     assert selector.select_spikes([3]).tolist() == [0, 1]
 

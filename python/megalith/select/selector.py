@@ -32,7 +32,6 @@ Seed: TypeAlias = "int | list[int] | np.random.Generator | None"
 # phy's: each cluster more lowers the number of spikes of all by the factor exp(-0.1).
 SHRINK = 0.1
 
-
 # So many ids are compared at a time.
 COMPARED = 1 << 20
 
@@ -71,12 +70,12 @@ class Selector:
 
     Notes
     -----
-    An array of cluster ids is grouped at once, and its changes are seen whether they are told (`update`) or not. It is
-    compared with a copy before each selection, a millisecond for some million spikes, and what has changed is moved.
-    A ``.npy`` file, or a mapping of one that is only read, is known by its times instead and not copied; where it was
-    written anew it is grouped anew, and what `update` said before is forgotten. Mappings from clusters to spikes and
-    other sources are read once. Selections may be made by several threads at once; an update is seen by those that
-    begin after it.
+    An array of cluster ids is grouped at once, and its changes are seen whether they are told (`update`) or not: it is
+    compared with a copy before each selection, a millisecond for some million spikes, and what differs is moved. One
+    that is read-only, and no view of another, is not compared. A ``.npy`` file, or a mapping of one that is only read,
+    is known by its times instead and not copied; where it was written anew it is grouped anew, and what `update` said
+    before is forgotten. Mappings from clusters to spikes and other sources are read once. Selections may be made by
+    several threads at once; an update is seen by those that begin after it.
 
     References
     ----------
@@ -157,18 +156,22 @@ class Selector:
             given, path, stamp = self._file
             if _stamp(path) != stamp:
                 self._group(given)
-        elif self._array is not None and self._clusters is not None:
+        elif self._array is not None and self._clusters is not None and _can_change(self._array):
             changed = _differing(self._clusters, self._array)
+            if not len(changed):
+                return
             now = self._array[changed]
             if _is_wide(self._groups, now):
                 self._group(self._array)
-            elif len(changed):
+            else:
                 self._move(changed, now.astype(np.int64))
                 self._clusters[changed] = now
 
     def __getstate__(self) -> dict[str, Any]:
-        # Nobody else can change what is unpickled.
-        return {name: value for name, value in vars(self).items() if name != "_lock"} | {"_array": None}
+        # Nobody else can change what is unpickled, but for a file.
+        is_mapping = self._file is not None and isinstance(self._file[0], np.ndarray)
+        file = None if is_mapping else self._file
+        return {name: value for name, value in vars(self).items() if name != "_lock"} | {"_array": None, "_file": file}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
@@ -492,6 +495,15 @@ class Selector:
 def _is_wide(groups: dict[int, Ints], ids: AnyArray) -> bool:
     """Whether there are clusters that int64 does not hold; those of the groups rise."""
     return max(next(reversed(groups), 0), int(ids.max(initial=0))) >= 2**63
+
+
+def _can_change(array: Any) -> bool:
+    """Whether someone may write to an array, or to what it is a view of."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return True
+        array = array.base
+    return array is not None
 
 
 def _stamp(path: Path) -> Stamp | None:
