@@ -197,7 +197,7 @@ impl Tally {
     ///
     /// # Errors
     /// [`Error::Shape`] if sink or cursors have another length; [`Error::Argument`] if the list has changed since it was
-    /// counted; [`Error::Memory`], [`Error::Cancelled`].
+    /// counted, unless it was sorted then and need not be looked at again; [`Error::Memory`], [`Error::Cancelled`].
     ///
     /// # Cost
     /// One pass over the ids (for a stretch of a list as [`count`] besides), one over the sink; 16 bytes for each id of
