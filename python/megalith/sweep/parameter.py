@@ -95,12 +95,13 @@ class Parameter:
         spacing: Literal["linear", "logarithmic"] = "linear",
         unit: str = "",
     ) -> None:
-        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        is_name = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)  # type: ignore[redundant-expr]
+        if not is_name:
             message = f"name: got {name!r}, expected the name of an argument: letters, digits and underscores"
             raise ArgumentError(message, name="name", got=name, expected="a name of an argument")
         self.name = name
         self.unit = unit
-        self._range = (None, None)
+        self._range: tuple[Any, Any] = (None, None)
         self._values: tuple[Any, ...] = ()
         self._callbacks: list[Callable[[Any], object]] = []
         self._source: Parameter | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import keyword
 import math
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,8 +33,21 @@ SHOWN = 12
 @functools.lru_cache(maxsize=256)
 def point_type(names: tuple[str, ...]) -> Callable[..., Any]:
     """Return the type of points with these parameters: a named tuple."""
-    is_plain = all(not name.startswith("_") and not keyword.iskeyword(name) for name in names)
-    return namedtuple("Point", names, rename=not is_plain)  # type: ignore[misc]
+    fields: Any = namedtuple("Point", names, rename=True)  # type: ignore[misc]
+
+    class Point(fields):  # type: ignore[misc]
+        """A point of a parameter space."""
+
+        __slots__ = ()
+
+        def __reduce__(self) -> Any:
+            return _point, (names, tuple(self))
+
+    return Point
+
+
+def _point(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return point_type(names)(*values)
 
 
 class Results(Mapping[Any, Any]):
@@ -169,8 +181,9 @@ class Results(Mapping[Any, Any]):
         for i in np.flatnonzero(self._states == FAILED):
             attempts = self._attempts(int(i))
             last = attempts[-1] if attempts else {}
-            told = (str(last.get(name, "")) for name in ("error", "traceback", "host"))
-            found.append(Failed(self.points[i], *told, float(last.get("time", math.nan)), len(attempts)))
+            error, text, host = (str(last.get(name, "")) for name in ("error", "traceback", "host"))
+            when = float(last.get("time", math.nan))
+            found.append(Failed(self.points[i], error, text, host, when, len(attempts)))
         return found
 
     def refresh(self) -> Results:
