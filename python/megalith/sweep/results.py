@@ -35,7 +35,7 @@ def point_type(names: tuple[str, ...]) -> Callable[..., Any]:
     """Return the type of points with these parameters: a named tuple."""
     fields: Any = namedtuple("Point", names, rename=True)  # type: ignore[misc]
 
-    class Point(fields):  # type: ignore[misc]
+    class Point(fields):
         """A point of a parameter space."""
 
         __slots__ = ()
@@ -195,11 +195,11 @@ class Results(Mapping[Any, Any]):
             The same.
         """
         store, function = self._store, self.function.id
-        if store is None:
-            done: Any = self._memory
-            failed, running = set(self._failed), set()
-        else:
-            done, failed, running = store.done(function), store.failed(function), store.running(function)
+        done, failed, running = set(self._memory), set(self._failed), set[str]()
+        if store is not None:
+            done |= store.done(function)
+            failed |= store.failed(function)
+            running = store.running(function)
         for i, key in enumerate(self._keys):
             if key in done:
                 self._states[i] = DONE
@@ -309,9 +309,12 @@ class Results(Mapping[Any, Any]):
 
     def _read(self, i: int) -> tuple[Any] | None:
         """Read a result; None if it is gone."""
+        key = self._keys[i]
+        if key in self._memory:
+            return (self._memory[key],)
         if self._store is None:
-            return (self._memory[self._keys[i]],)
-        found = self._store.found(self.function, self._keys[i], self._arguments[i])
+            return None
+        found = self._store.found(self.function, key, self._arguments[i])
         if found is None:
             self._states[i] = MISSING
             return None
@@ -326,9 +329,8 @@ class Results(Mapping[Any, Any]):
             yield self.points[i], self._read(int(i))
 
     def _attempts(self, i: int) -> list[dict[str, Any]]:
-        if self._store is None:
-            return self._failed.get(self._keys[i], [])
-        return self._store.attempts(self.function.id, self._keys[i])
+        noted = self._failed.get(self._keys[i], [])
+        return noted if self._store is None else [*self._store.attempts(self.function.id, self._keys[i]), *noted]
 
     def _estimate(self) -> tuple[int, int, int, float | None, int | None]:
         """Return points, done, to do, and seconds and bytes of the last, by some of those that are done."""

@@ -210,10 +210,10 @@ def _merged(found: dict[str, dict[int, Any]], forms: dict[str, set[Any]]) -> dic
 
 def _mapped(results: Results, i: int) -> tuple[Any] | None:
     """Return a result with its arrays mapped."""
-    store = results._store
-    if store is None:
-        return (results._memory[results._keys[i]],)
-    found = store.check(results.function, results._keys[i], results._arguments[i])
+    store, key = results._store, results._keys[i]
+    if store is None or key in results._memory:
+        return results._read(i)
+    found = store.check(results.function, key, results._arguments[i])
     return None if found is None else (found.value,)
 
 
@@ -239,7 +239,7 @@ def _on_disk_type() -> Any:
     from xarray.backends import BackendArray
     from xarray.core import indexing
 
-    class OnDisk(BackendArray):  # type: ignore[misc]
+    class OnDisk(BackendArray):
         """The arrays of an output at all points."""
 
         def __init__(self, *parts: Any) -> None:
