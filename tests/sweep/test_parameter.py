@@ -28,7 +28,7 @@ def test_an_equal_number_of_another_type_is_taken_as_the_one_that_is_listed(valu
 @pytest.mark.parametrize("value", [4, 2.5, "2", None, True, np.nan, [1, 2]])
 def test_a_value_that_is_not_listed_is_a_value_error(value):
     parameter = Parameter("x", [1, 2, 3])
-    with pytest.raises(ValueError, match="x: got .*, expected one of 1, 2, 3"):
+    with pytest.raises(ValueError, match=r"x: got .*, expected one of 1, 2, 3"):
         parameter.value = value
     assert parameter.value == 1
 

@@ -95,7 +95,7 @@ class Run:
         results, store, function = self._results, self._store, self._function
         known: set[str] = set() if self._force or store is None else store.done(function.id)
         todo = []
-        for key, same in self._same.items():
+        for same in self._same.values():
             i = same[0]
             if self._force or not self._is_there(i, known):
                 todo.append(i)

@@ -157,6 +157,8 @@ def to_xarray(results: Results) -> Any:
         if form is None:
             spread: list[Any] = [None] * grid.size
             for i, value in values.items():
+                if forms[name] != {None} and (read := results._read(i)) is not None:
+                    value = outputs(results.name, read[0])[name]
                 spread[int(grid.places[i])] = value
             variables[label] = (grid.dims, _column(spread).reshape(grid.shape))
             continue
