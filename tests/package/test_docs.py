@@ -16,6 +16,8 @@ import megalith
 import megalith.context
 import megalith.maps
 import megalith.select
+import megalith.sweep
+import megalith.sweep.results
 from megalith.testing.faults import run_python
 
 PACKAGE = Path(megalith.__file__).parent
@@ -33,6 +35,7 @@ PUBLIC = (
     megalith.records,
     megalith.select,
     megalith.shared,
+    megalith.sweep,
 )
 FUNCTIONS = {
     f"{module.__name__}.{name}": thing
@@ -48,6 +51,8 @@ CLASSES = {
     for thing in [getattr(module, name)]
     if inspect.isclass(thing) and not issubclass(thing, BaseException)
 }
+# Made by `ParameterSpace.sweep`, and not by users.
+CLASSES["megalith.sweep.results.Results"] = megalith.sweep.results.Results
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from megalith.exceptions import ArgumentError
@@ -136,6 +135,8 @@ class ParameterSpace:
             return "no points yet"
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         rows = "".join(
             f"<tr><td>{escape(p.name)}</td><td>{escape(p._space())}</td><td>{escape(p.unit)}</td>"
             f"<td>{'' if p._value is UNSET else escape(repr(p.value))}</td></tr>"
