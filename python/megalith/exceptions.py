@@ -34,6 +34,7 @@ __all__ = [
     "SharedMemoryFullError",
     "SweepError",
     "TruncatedFileError",
+    "WorkerDiedError",
 ]
 
 
@@ -222,6 +223,15 @@ class MissingExtraError(MegalithError, ImportError):
     """
 
     _fields: ClassVar[tuple[str, ...]] = ("package", "extra")
+
+
+class WorkerDiedError(MegalithError, RuntimeError):
+    """A worker that ended while it had something to do, too often or with nobody left to take over.
+
+    Attributes: ``worker``, ``index`` (of the item it died of).
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = ("worker", "index")
 
 
 class InternalError(MegalithError, RuntimeError):

@@ -14,6 +14,7 @@ from numpydoc.validate import validate
 
 import megalith
 import megalith.context
+import megalith.maps
 import megalith.select
 from megalith.testing.faults import run_python
 
@@ -27,6 +28,7 @@ PUBLIC = (
     megalith,
     megalith.arrays,
     megalith.context,
+    megalith.maps,
     megalith.mock,
     megalith.records,
     megalith.select,

@@ -161,7 +161,7 @@ class Source:
         if self.is_file:
             state["_array"] = None
         elif isinstance(self._array, np.memmap) and self.order is not None:
-            found = _mapped_file(self._array)
+            found = certain_file(self._array)
             if found is not None:
                 state.update(_array=None, is_file=True, location=found[0], offset=found[1])
         return state
@@ -455,7 +455,7 @@ def _mapping(array: AnyArray) -> Source:
     """Describe a memmap, with its file if that is certain to be the one mapped."""
     described = _memory(array)
     if array.nbytes > MAPPED_BYTES and described.order is not None:
-        found = _mapped_file(array)
+        found = certain_file(array)
         if found is not None:
             described.location, described.offset = found
     elif getattr(array, "filename", None) is not None and array.base is getattr(array, "_mmap", None):
@@ -463,7 +463,7 @@ def _mapping(array: AnyArray) -> Source:
     return described
 
 
-def _mapped_file(array: AnyArray) -> tuple[Path, int] | None:
+def certain_file(array: AnyArray) -> tuple[Path, int] | None:
     """Return the file a mapping shows and where in it the array begins, or None where that is not certain.
 
     Asked of the kernel: the name a memmap remembers may belong to another file by now, and a copy-on-write mapping may

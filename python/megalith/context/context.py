@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from megalith.exceptions import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from megalith._typing import PathLike
     from megalith.context.disk import Memory
     from megalith.context.memcache import Memoized
     from megalith.context.store import Location, Store
+    from megalith.maps.background import AsyncResult
+    from megalith.maps.running import OnError
 
 # Bytes that all results of `cache` may have on disk.
 CACHE_LIMIT = 2 * 1024**3
@@ -298,6 +300,96 @@ class Context:
 
         load(name, self._memcache_dir)
 
+    def map(
+        self, f: Callable[..., Any], *args: Iterable[Any], on_error: OnError = "raise", verbose: bool = False
+    ) -> list[Any]:
+        """Call a function for each item, on the workers of this Context, and return the results in order.
+
+        Parameters
+        ----------
+        f : callable
+            The function. It may be a closure, a lambda, or one of `cache`.
+        *args : iterable
+            What it is called with, one item of each, as for the builtin `map`; the shortest ends it.
+        on_error : {'raise', 'keep'}
+            Whether the first failure ends the map, or a `megalith.maps.Failure` (with ``index``, ``args``, ``error``
+            and ``traceback``) stands in the place of its result.
+        verbose : bool
+            Whether a bar is shown.
+
+        Returns
+        -------
+        results : list
+            One for each item.
+
+        Raises
+        ------
+        Exception
+            What the function raised, with a note of the item's index and arguments.
+        WorkerDiedError
+            If a worker died of an item three times, or none is left.
+        ArgumentError
+            If the workers, or `on_error`, are nothing that is known.
+
+        See Also
+        --------
+        map_async : The same in the background.
+
+        Notes
+        -----
+        Workers are `workers`, else `ipy_view`: a number of processes, an Executor, an ipyparallel view, a dask Client;
+        without either the items are done here, one after the other. Small items are sent several at once. What a dead
+        worker had is done again, so that an item may run twice. Large arrays are mapped by workers on this machine,
+        each item getting a private view, and copied to others. Ctrl-C takes back what waits, and interrupts engines
+        and processes started by this call.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from megalith import Context
+        >>> context = Context(tempfile.mkdtemp())
+        >>> context.map(pow, [2, 3, 4], [5, 2, 1])
+        [32, 9, 4]
+        >>> context.workers = 2
+        >>> context.map(lambda x: x + 1, range(4))
+        [1, 2, 3, 4]
+        """
+        from megalith import maps
+
+        return maps.run(f, *args, workers=self._workers, on_error=on_error, verbose=verbose)
+
+    def map_async(self, f: Callable[..., Any], *args: Iterable[Any]) -> AsyncResult:
+        """Call a function for each item in the background, on the workers of this Context.
+
+        Parameters
+        ----------
+        f : callable
+            The function, as for `map`.
+        *args : iterable
+            What it is called with, as for `map`.
+
+        Returns
+        -------
+        result : megalith.maps.AsyncResult
+            With ipyparallel's ``get(timeout)``, ``ready()``, ``successful()``, ``progress``, ``wait(timeout)``,
+            ``wait_interactive()``, ``abort()``; ``native`` is ipyparallel's own.
+
+        Raises
+        ------
+        ArgumentError
+            If the workers are nothing that is known.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from megalith import Context
+        >>> Context(tempfile.mkdtemp()).map_async(pow, [2, 3, 4], [5, 2, 1]).get()
+        [32, 9, 4]
+        """
+        from megalith import maps
+
+        return maps.start(f, *args, workers=self._workers)
+
     def save(self, name: str, data: Any, location: Location = "local") -> None:
         """Write a value under a name, as JSON that people can read, with large arrays beside it.
 
@@ -388,6 +480,10 @@ class Context:
         if self.readonly:
             message = f"{self.cache_dir} was opened with readonly=True; nothing is written there"
             raise ArgumentError(message, name="readonly", got=True, expected="a Context that may be written to")
+
+    @property
+    def _workers(self) -> Any:
+        return self.ipy_view if self.workers is None else self.workers
 
     @property
     def _memcache_dir(self) -> Path:

@@ -17,6 +17,8 @@ multiprocess
 loky, joblib         ``loky.backend.reduction.dump``, the   always
                      copy of it in joblib; ``send`` in
                      ``joblib.pool``
+Context.map          ``pack`` and ``pack_result`` of        workers that can map memory of the caller
+                     `megalith.maps.parcel`
 ipyparallel          ``serialize_object``, called by its    a loopback or ipc address at which the controller listens
                      client or engine                       for nobody else; no ssh; written by a controller here
 dask.distributed     ``distributed.protocol``, called by    all Clients, Workers and Schedulers of this process have
@@ -113,6 +115,14 @@ def _over_connection(frame: FrameType) -> bool:
         return False
 
 
+# --- maps -------------------------------------------------------------------------------------------------------------
+
+
+def _over_map(frame: FrameType) -> bool:
+    near = frame.f_locals.get("is_near")
+    return bool(frame.f_locals["self"].is_near if near is None else near)
+
+
 # --- ipyparallel ------------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +145,14 @@ def _over_ipyparallel(frame: FrameType) -> bool:
 
 def _engine_is_here(engine: Any) -> bool:
     return _is_here(engine, engine.registration_url, certain=not engine.using_ssh and _is_this_host(engine.location))
+
+
+def is_near(client: Any) -> bool:
+    """Whether all engines of an ipyparallel client are on this machine."""
+    try:
+        return _client_is_here(client)
+    except (AttributeError, KeyError):  # another version
+        return False
 
 
 def _client_is_here(client: Any) -> bool:
@@ -195,6 +213,11 @@ def _over_dask(frame: FrameType) -> bool:
         if not module.startswith(_DASK_INSIDE):
             return bool(module.startswith(_DASK_CALLERS)) and _dask_is_here()
     return False
+
+
+def dask_is_near() -> bool:
+    """Whether all that this process takes part in by dask is on this machine."""
+    return _dask_is_here()
 
 
 def _dask_is_here() -> bool:
@@ -294,6 +317,7 @@ def _callers(frame: FrameType) -> Iterator[FrameType]:
 
 
 _SERIALISERS: dict[str, dict[str, Callable[[FrameType], bool]]] = {
+    "megalith.maps.parcel": {"pack": _over_map, "pack_result": _over_map},
     "multiprocessing.reduction": {"dumps": _over_connection, "dump": _always},
     "multiprocess.reduction": {"dumps": _over_connection, "dump": _always},
     "joblib.externals.loky.backend.reduction": {"dumps": _always, "dump": _always},

@@ -1,0 +1,77 @@
+"""What workers on this machine are at, in memory that outlives them: so the item that one died of can be told."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from megalith.maps import parcel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Chunks that are on their way at once, at most.
+SLOTS = 4096
+
+MARK = struct.Struct("<qq")
+"""The process that has a chunk, and the item it is at, from 1 on; 0 before and after."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the mark of a chunk is."""
+
+    pid: int
+    descriptor: int
+    slot: int
+
+
+class Marks:
+    """The marks of one map; in this process."""
+
+    def __init__(self) -> None:
+        self._descriptor = parcel.unnamed(SLOTS * MARK.size)
+        self._memory = mmap.mmap(self._descriptor, SLOTS * MARK.size)
+
+    def place(self, slot: int) -> Place:
+        """Return where the mark of a chunk is."""
+        return Place(os.getpid(), self._descriptor, slot)
+
+    def clear(self, slot: int) -> None:
+        """Forget what was there."""
+        MARK.pack_into(self._memory, slot * MARK.size, 0, 0)
+
+    def read(self, slot: int) -> tuple[int, int]:
+        """Return the process that has a chunk and the item it is at."""
+        pid, item = MARK.unpack_from(self._memory, slot * MARK.size)
+        return pid, item
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory.close()
+        parcel.close(self._descriptor)
+
+
+_mapped: dict[tuple[int, int, int], mmap.mmap] = {}
+"""The marks that this worker wrote last, by process, descriptor and inode."""
+
+
+def marker(place: Place | None) -> Callable[[int], None]:
+    """Return what notes that this process is at an item."""
+    if place is None:
+        return lambda _: None
+    try:
+        with open(f"/proc/{place.pid}/fd/{place.descriptor}", "r+b") as file:  # noqa: PTH123
+            key = (place.pid, place.descriptor, os.fstat(file.fileno()).st_ino)
+            memory = _mapped.get(key)
+            if memory is None:
+                memory = mmap.mmap(file.fileno(), SLOTS * MARK.size)
+                _mapped.clear()
+                _mapped[key] = memory
+    except (OSError, ValueError):  # Another machine, or container.
+        return lambda _: None
+    pid, at = os.getpid(), place.slot * MARK.size
+    return lambda item: MARK.pack_into(memory, at, pid, item)

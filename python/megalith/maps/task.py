@@ -1,0 +1,177 @@
+"""What runs in a worker: a function for some items, one after the other.
+
+Results go back as soon as they have taken long enough or become large enough; items that were not begun by then go back
+too, so that one long item holds up nobody but itself.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import threading
+import time
+from collections import OrderedDict
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from megalith import _core
+from megalith._threads import threads
+from megalith.maps.failure import packed
+from megalith.maps.marks import Place, marker
+from megalith.maps.parcel import OutOfReachError, pack_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+# What stops an item, and is reported as its failure. KeyboardInterrupt is meant for the whole map.
+FAILURES = (Exception, SystemExit)
+
+# Results are sent back once they have so many bytes.
+FULL = 64 << 20
+
+# Of functions that have been unpickled here.
+FUNCTIONS = 8
+
+is_worker: ContextVar[bool] = ContextVar("megalith_is_worker", default=False)
+"""Whether the running code is an item of a map."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many threads of the core an item may use.
+
+    Parameters
+    ----------
+    workers : int
+        Workers among which the processors are divided.
+    threads : int or None
+        How many threads the caller of the map asked for, for all of them.
+    """
+
+    workers: int
+    threads: int | None = None
+
+    def here(self) -> int | None:
+        """Return the number for this process, None where its environment says it."""
+        if self.threads is None and any(name in os.environ for name in ("MEGALITH_NUM_THREADS", "OMP_NUM_THREADS")):
+            return None
+        return max((self.threads or _core.default_threads()) // self.workers, 1)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is to do, packed."""
+
+    token: str
+    """Names the function, so that it is unpickled once."""
+    function: bytes
+    items: list[bytes]
+    pause_s: float
+    """When to report."""
+    share: Share
+    is_near: bool
+    """Whether results may refer to memory of this machine."""
+    place: Place | None = None
+    """Where to note what is being done."""
+
+
+@dataclass
+class Report:
+    """What a worker did."""
+
+    worker: str
+    seconds: float = 0.0
+    results: list[tuple[bool, Any]] = field(default_factory=list)
+    """Of the first items: True and the result, or False and the exception with its traceback."""
+    is_packed: bool = True
+    missing: tuple[str, str] | None = None
+    """The module that could not be imported here, and the message."""
+    is_out_of_reach: bool = False
+
+
+@contextmanager
+def as_worker(n_threads: int | None) -> Iterator[None]:
+    """Let maps inside of the body run serially, and the core use its part of the processors."""
+    token = is_worker.set(True)
+    try:
+        with threads(n_threads):
+            yield
+    finally:
+        is_worker.reset(token)
+
+
+def work_here(function: Callable[..., Any], items: Sequence[tuple[Any, ...]], pause_s: float, share: Share) -> Report:
+    """Do items in a thread of the calling process."""
+    report = Report(threading.current_thread().name, is_packed=False)
+    start = time.perf_counter()
+    with as_worker(max((share.threads or _core.default_threads()) // share.workers, 1)):
+        for args in items:
+            try:
+                report.results.append((True, function(*args)))
+            except FAILURES as error:
+                report.results.append((False, error))
+            if time.perf_counter() - start > pause_s:
+                break
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def work(data: bytes) -> Report:
+    """Do the items of a packed `Order`."""
+    order: Order = pickle.loads(data)
+    report = Report(f"process {os.getpid()} on {socket.gethostname()}")
+    mark = marker(order.place)
+    start, nbytes = time.perf_counter(), 0
+    with as_worker(order.share.here()):
+        for i, item in enumerate(order.items, 1):
+            mark(i)
+            try:
+                function = _function(order)
+                args = pickle.loads(item)
+            except OutOfReachError:
+                report.is_out_of_reach = True
+                break
+            except (ImportError, AttributeError) as error:
+                report.missing = (_module(error), str(error))
+                break
+            except FAILURES as error:
+                report.results.append((False, packed(error)))
+                continue
+            try:
+                result = (True, pack_result(function(*args), is_near=order.is_near))
+            except FAILURES as error:
+                result = (False, packed(error))
+            report.results.append(result)
+            del args
+            nbytes += len(result[1])
+            if time.perf_counter() - start > order.pause_s or nbytes > FULL:
+                break
+    mark(0)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _module(error: ImportError | AttributeError) -> str:
+    """Return the module that is missing, or lacks something."""
+    if isinstance(error, ImportError):
+        return error.name or ""
+    return getattr(error.obj, "__name__", "")
+
+
+_functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _function(order: Order) -> Callable[..., Any]:
+    with _lock:
+        found = _functions.get(order.token)
+    if found is None:
+        loaded: Callable[..., Any] = pickle.loads(order.function)
+        with _lock:
+            found = _functions.setdefault(order.token, loaded)
+            if len(_functions) > FUNCTIONS:
+                _functions.popitem(last=False)
+    return found
