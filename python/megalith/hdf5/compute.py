@@ -163,9 +163,7 @@ def compute(
         message = f"func: got {type(func).__name__}, expected a function of a block"
         raise DTypeError(message, name="func", got=type(func).__name__, supported="callables")
     files.check_compression(compression)
-    workers = None
-    if context is not None:
-        workers = context.workers if context.workers is not None else context.ipy_view
+    workers = None if context is None else context._workers
     origin = describe(source, dataset)
     boxes = cut(origin.shape, origin.dtype, blocks)
     original = getattr(func, "__wrapped__", func) if hasattr(func, "takes_orders") else func
@@ -524,7 +522,7 @@ class _Run:
 
     def _block_bytes(self, expected: Mapping[Any, tuple[tuple[int, ...], np.dtype[Any]]] | None = None) -> int:
         """Return the bytes of the largest block, with its result if that is known."""
-        itemsize = self.job.origin.dtype.itemsize
+        itemsize: int = self.job.origin.dtype.itemsize
         if expected is None:
             return max(math.prod(shape_of(box)) for box in self.boxes) * itemsize
         return max(

@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megalith import arrays, shared
+from megalith import arrays
 from megalith._optional import is_instance, require
-from megalith._shared_memory import segment_of
 from megalith.arrays.source import as_source, is_path
 from megalith.exceptions import ArgumentError
 from megalith.hdf5.files import dataset_of, open_file
 from megalith.hdf5.virtual import check_sources
 from megalith.records import digest
-from megalith.shared.handles import Handle
 
 if TYPE_CHECKING:
     from megalith._typing import AnyArray, Box, SourceLike
 
-# The copy of an array in memory for workers that are other processes.
+# The copy of an array in memory for workers that cannot map it.
 COPY = "source.npy"
 
 
@@ -57,22 +55,18 @@ class Origin:
                 return np.asarray(dataset[box])
         if is_instance(place, "zarr", "Array"):
             return np.asarray(place[box])
-        if isinstance(place, Handle):
-            place = place.open()
         values = as_source(place).reader().read(box)
         return values if values.base is None and values.flags.writeable else values.copy()
 
     def for_workers(self, workers: Any, directory: Path) -> Origin:
         """Return the same, as the workers can read it.
 
-        For other processes an array in memory becomes a file beside the result, which all of them see; one in shared
-        memory is read where it is by processes of this machine.
+        Processes of this machine map an array that is in the memory of this one. For others it becomes a file beside
+        the result, which they see too.
         """
-        if self.travels or workers is None or isinstance(workers, ThreadPoolExecutor):
+        is_near = isinstance(workers, ThreadPoolExecutor) or hasattr(os, "memfd_create")
+        if self.travels or workers is None or (isinstance(workers, int | Executor) and is_near):
             return self
-        segment = segment_of(self.place) if isinstance(self.place, np.ndarray) else None
-        if segment is not None and segment.path is not None and isinstance(workers, int | Executor):
-            return replace(self, place=shared.handle(self.place))
         return replace(self, place=arrays.write(directory / COPY, self.place))
 
 
