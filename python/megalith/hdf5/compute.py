@@ -249,8 +249,13 @@ class _Run:
     # What is there.
 
     def _refuse_another(self, *, resume: bool) -> None:
-        found = [(self.path, self._identity_of_result()), (self.directory, journal.read_manifest(self.directory))]
-        for place, identity in found:
+        found = {self.path: self._identity_of_result()}
+        if (self.directory / journal.MANIFEST).exists():
+            found[self.directory] = journal.read_manifest(self.directory) if resume else None
+        elif self.directory.exists() and any(self.directory.glob("[!.]*")):
+            message = f"{self.directory} is in the way: it is no directory of this function's; give another sink"
+            raise FileExistsError(message)
+        for place, identity in found.items():
             if identity is None or not resume or identity == self.identity:
                 continue
             other = [name for name in self.identity if identity.get(name) != self.identity[name]]
@@ -259,9 +264,6 @@ class _Run:
                 "give another sink, or resume=False to give that one up"
             )
             raise FormatError(message, path=place, field=other[0], got=identity.get(other[0]))
-        if found[1][1] is None and self.directory.exists() and any(self.directory.glob("[!.]*")):
-            message = f"{self.directory} is in the way: it is no directory of this function's; give another sink"
-            raise FileExistsError(message)
 
     def _identity_of_result(self) -> dict[str, str] | None:
         if not self.path.exists():
@@ -473,7 +475,7 @@ class _Run:
                 self._check_block(i, one)
                 with files.open_file(paths[i]) as opened:
                     block = files.dataset_of(opened, self.job.dataset)
-                    if block.chunks == target.chunks and block.compression == target.compression:
+                    if chunks is not None and block.chunks == chunks:
                         files.move_chunks(block, target, tuple(part.start for part in place))
                         continue
                 target[place] = self._read_block(i, one)

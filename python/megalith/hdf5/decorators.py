@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megalith.exceptions import ArgumentError
+from megalith.exceptions import ArgumentError, DTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -270,15 +270,12 @@ def _is_order(value: Any) -> bool:
 
 
 def _options(cfg: Any, name: str) -> dict[str, Any]:
-    from megalith.exceptions import DTypeError
-
     if not isinstance(cfg, dict):
         message = f"cfg: got {type(cfg).__name__}, expected a dict of options"
         raise DTypeError(message, name="cfg", got=type(cfg).__name__, supported="dict")
+    cfg = cfg[name] if isinstance(cfg.get(name), dict) else cfg
     words = {"yes": True, "no": False}
-    return {
-        key: words.get(value, value) if isinstance(value, str) else value for key, value in cfg.get(name, cfg).items()
-    }
+    return {key: words.get(value, value) if isinstance(value, str) else value for key, value in cfg.items()}
 
 
 def _data(options: dict[str, Any], func: Callable[..., Any]) -> list[Any]:

@@ -107,6 +107,8 @@ def write_block(path: Path, array: AnyArray, dataset: str, compression: Any, chu
         image = files.plain_image(array.shape, array.dtype, dataset)
         files.publish(path, image, array)
     else:
+        if chunks is not None:  # HDF5 wants none that are larger than the dataset.
+            chunks = tuple(map(min, chunks, array.shape))
         files.publish(path, files.compressed_image(array, dataset, compression, chunks))
     stat = path.stat()
     return Done(array.shape, array.dtype, checksum(array), (stat.st_ino, stat.st_size))
