@@ -503,6 +503,22 @@ def test_named_values_are_saved_and_loaded(context, tmp_path):
     assert context.load("missing", default=3) == 3
 
 
+def test_names_may_lie_in_directories(context):
+    context.save("a/hello", {"text": "world", "data": np.arange(100_000)})
+    context.save("a/b/hello", {"text": "again"})
+    assert context.load("a/hello")["text"] == "world"
+    assert (context.cache_dir / "a" / "b" / "hello.json").exists()
+    assert np.array_equal(context.load("a/hello")["data"], np.arange(100_000))
+
+
+@pytest.mark.parametrize(
+    "name", ["../a", "a/../b", "/a", "a/", "a//b", ".a/b", "results/x", "memcache/x", "a.arrays/x"]
+)
+def test_names_cannot_leave_the_store(context, name):
+    with pytest.raises(ArgumentError, match="name: got"):
+        context.save(name, {})
+
+
 def test_names_do_not_meet_the_directories_of_the_caches(context):
     for name in ("results", "memcache", "total"):
         context.save(name, {"a": np.zeros(100_000)})

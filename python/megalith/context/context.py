@@ -396,7 +396,7 @@ class Context:
         Parameters
         ----------
         name : str
-            Letters, digits and ``=+._-``.
+            Letters, digits and ``=+._-``; ``'a/b'`` lies in a directory.
         data : object
             A dict of arrays, scalars, strings, bytes, sets, tuples, dates, Paths, and nestings of these.
         location : {'local', 'global'}

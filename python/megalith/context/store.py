@@ -60,7 +60,11 @@ FOREIGN_S = 24 * 3600.0
 # With `.json`, `.arrays` and what temporary names add, below the 255 bytes that most file systems allow.
 MOST_CHARACTERS = 200
 
-_NAME = re.compile(r"[A-Za-z0-9=+_-][A-Za-z0-9=+._-]*")
+_PART = r"[A-Za-z0-9=+_-][A-Za-z0-9=+._-]*"
+_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+
+# Directories that are not the store's own.
+_TAKEN = (["results"], ["memcache"])
 _VERSION = re.compile(r"[0-9a-f]{24}")
 _FILE = re.compile(r"([0-9a-f]{24})/([0-9a-f]{24}\.npy)")
 
@@ -112,7 +116,7 @@ class Store:
         Parameters
         ----------
         name : str
-            Letters, digits and ``=+._-``, not beginning with a dot.
+            Letters, digits and ``=+._-``, not beginning with a dot; ``'a/b'`` lies in a directory.
         data : object
             Usually a dict. NumPy arrays and scalars of any type without Python objects, str, bytes, int, float,
             complex, bool, None, dates, times, Paths, Qt byte arrays, and dicts, lists, tuples and sets of these.
@@ -241,8 +245,13 @@ class Store:
 
     def _entry(self, name: Any, location: Location) -> _Entry:
         """Return the files of a name."""
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MOST_CHARACTERS:
-            allowed = f"1 to {MOST_CHARACTERS} letters, digits or any of =+._-, not beginning with a dot"
+        directories = name.split("/")[:-1] if isinstance(name, str) else []
+        is_taken = directories[:1] in _TAKEN or any(part.endswith(".arrays") for part in directories)
+        if is_taken or not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MOST_CHARACTERS:
+            allowed = (
+                f"1 to {MOST_CHARACTERS} letters, digits or any of =+._-, not beginning with a dot; 'a/b' is b in the "
+                "directory a, which is neither results nor memcache nor one of arrays"
+            )
             raise ArgumentError(f"name: got {name!r}, expected {allowed}", name="name", got=name, expected=allowed)
         if location == "local":
             directory = self.directory

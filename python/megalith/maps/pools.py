@@ -186,16 +186,13 @@ class OwnProcesses(ProcessWorkers):
 
     def close(self) -> None:
         key = (os.getpid(), self.n)
-        if self.chunks or self.pool.dead or key in _idle:
-            _end(self.pool.executor, is_busy=bool(self.chunks))
+        is_busy = any(not chunk.future.done() for chunk in self.chunks)
+        if is_busy or self.pool.dead or key in _idle:
+            _end(self.pool.executor, is_busy=is_busy)
         else:
             _idle[key] = self.pool.executor
         self.given = self.pool.executor  # Nothing is left to do for it.
         super().close()
-
-    def stop(self, *, interrupt: bool) -> None:
-        super().stop(interrupt=interrupt)
-        _end(self.pool.executor, is_busy=bool(self.chunks))
 
 
 _idle: dict[tuple[int, int], Any] = {}

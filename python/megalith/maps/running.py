@@ -330,7 +330,7 @@ class _Run:
                 break
             if not self._team.is_here and item.version != self._sender.version and not self._pack(item):
                 continue
-            nbytes += len(item.packed)
+            nbytes += len(item.packed) + sum(copy.array.nbytes for copy in item.copies if copy.users == 1)
             items.append(item)
             if item.deaths:  # A worker died of it, or near it: nothing else shall suffer from it.
                 break
