@@ -6,13 +6,7 @@ Prints a row for each workload: our median, the peer's, the ratio, and the bytes
 run once before they are timed. The record says the machine and the versions.
 """
 
-import argparse
-import json
-import platform
-import statistics
-import time
-from pathlib import Path
-
+import bench
 import numpy as np
 import scipy
 import scipy.ndimage
@@ -20,16 +14,6 @@ import scipy.ndimage
 import megalith
 
 RANDOM = np.random.default_rng(0)
-
-
-def median(f, repeat):
-    f()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        f()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def positions():
@@ -144,15 +128,12 @@ def small():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--record", type=Path)
-    options = parser.parse_args()
+    options = bench.parser(__doc__, repeat=5).parse_args()
     rows = []
     for group in (small, positions, tables, correlations, rules, sums, pairs):
         for name, source, ours, theirs in group():
             repeat = options.repeat if group is not small else 2000
-            a, b = median(ours, repeat), median(theirs, repeat)
+            a, b = bench.median(ours, repeat, warm=True), bench.median(theirs, repeat, warm=True)
             rows.append(
                 {"workload": name, "seconds": a, "peer_seconds": b, "ratio": b / a, "gb_per_s": source.nbytes / a / 1e9}
             )
@@ -160,18 +141,7 @@ def main():
                 f"{name:<48}{a * 1e3:>11.3f} ms{b * 1e3:>11.3f} ms{b / a:>8.1f}x{source.nbytes / a / 1e9:>8.1f} GB/s",
                 flush=True,
             )
-    if options.record:
-        machine = {
-            "date": time.strftime("%Y-%m-%d"),
-            "cpu": platform.processor() or platform.machine(),
-            "threads": megalith.initialize_processing()[0],
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "megalith": megalith.__version__,
-            "repeat": options.repeat,
-        }
-        options.record.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    bench.record(options, rows, threads=megalith.initialize_processing()[0], scipy=scipy.__version__)
 
 
 if __name__ == "__main__":

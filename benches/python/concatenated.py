@@ -7,15 +7,12 @@ integers and slices of step 1). Times are minima, since the machine does other t
 allocated on the way, the result included.
 """
 
-import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 import tracemalloc
 from pathlib import Path
 
+import bench
 import numpy as np
 
 import megalith
@@ -66,10 +63,8 @@ def peak(call):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=7)
+    parser = bench.parser(__doc__)
     parser.add_argument("--size", type=int, default=512, help="MiB of all files")
-    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     n = (options.size << 20) // (2 * CHANNELS)
     rows = []
@@ -98,17 +93,7 @@ def main():
                     f"{found['ratio']:>10.1f}x  {peer}",
                     flush=True,
                 )
-    if options.record:
-        machine = {
-            "date": time.strftime("%Y-%m-%d"),
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "megalith": megalith.__version__,
-            "repeat": options.repeat,
-        }
-        options.record.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    bench.record(options, rows)
 
 
 if __name__ == "__main__":

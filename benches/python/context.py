@@ -5,12 +5,9 @@
 Peers: joblib; diskcache and cachier where they are installed. A hit is timed, unless the row says otherwise.
 """
 
-import argparse
-import json
+import functools
 import os
-import platform
 import shutil
-import statistics
 import tempfile
 import time
 import warnings
@@ -18,10 +15,10 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
+import bench
 import joblib
 import numpy as np
 
-import megalith
 from megalith import Context, shared
 
 try:
@@ -35,6 +32,9 @@ except ImportError:
     cachier = None
 
 
+median = functools.partial(bench.median, warm=True)
+
+
 def total(array, scale=1):
     return float(array.ravel()[0]) * scale
 
@@ -45,17 +45,6 @@ def cube(x, power=3):
 
 def ramp(n):
     return np.arange(n, dtype=np.float64)
-
-
-def median(f, repeat, number=1):
-    f()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        for _ in range(number):
-            f()
-        times.append((time.perf_counter() - start) / number)
-    return statistics.median(times)
 
 
 def caches(directory):
@@ -157,10 +146,8 @@ def cold(directory, repeat):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=7)
+    parser = bench.parser(__doc__)
     parser.add_argument("--large", type=int, default=1024, help="MiB of the largest argument")
-    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     directory = Path(tempfile.mkdtemp(prefix="megalith-bench-"))
@@ -181,20 +168,13 @@ def main():
                 rows.append({"what": what, **dict(times)})
     finally:
         shutil.rmtree(directory)
-    if options.record:
-        machine = {
-            "date": time.strftime("%Y-%m-%d"),
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "megalith": megalith.__version__,
-            "joblib": joblib.__version__,
-            "diskcache": None if diskcache is None else version("diskcache"),
-            "cachier": None if cachier is None else version("cachier"),
-            "repeat": options.repeat,
-        }
-        options.record.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    bench.record(
+        options,
+        rows,
+        joblib=joblib.__version__,
+        diskcache=None if diskcache is None else version("diskcache"),
+        cachier=None if cachier is None else version("cachier"),
+    )
 
 
 if __name__ == "__main__":

@@ -6,18 +6,10 @@ Peers: joblib.hash, and xxhash and blake3 where they are installed (both want co
 copied for them, as their users must). Times are wall time.
 """
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import time
-from pathlib import Path
-
+import bench
 import joblib
 import numpy as np
 
-import megalith
 from megalith import _core
 
 try:
@@ -31,16 +23,6 @@ except ImportError:
 
 # Long enough for the clock, at least once.
 ROUND_BYTES = 1 << 24
-
-
-def median(f, repeat, number):
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        for _ in range(number):
-            f()
-        times.append((time.perf_counter() - start) / number)
-    return statistics.median(times)
 
 
 def plain(array):
@@ -72,11 +54,11 @@ def arrays(most):
 def versus(name, array, repeat):
     number = max(1, ROUND_BYTES // max(array.nbytes, 1 << 12))
     repeat = repeat if array.nbytes < 1 << 29 else min(repeat, 3)
-    ours = {1: median(lambda: _core.digest(array, 1), repeat, number)}
+    ours = {1: bench.median(lambda: _core.digest(array, 1), repeat, number)}
     if array.nbytes >= 1 << 22:  # less is hashed by the calling thread, or takes no longer than waking another
-        ours[2] = median(lambda: _core.digest(array, 2), repeat, number)
+        ours[2] = bench.median(lambda: _core.digest(array, 2), repeat, number)
     for peer, f in peers(array):
-        seconds = median(f, repeat, max(1, number // 16))
+        seconds = bench.median(f, repeat, max(1, number // 16))
         for threads, mine in ours.items():
             yield f"{name}, {threads} thread{'s' * (threads > 1)}", array.nbytes, mine, peer, seconds
 
@@ -85,35 +67,21 @@ def rows(repeat, most):
     for name, array in arrays(most):
         yield from versus(name, array, repeat)
     data = bytes(100)
-    ours = median(lambda: _core.digest_bytes(data), repeat, 100_000)
-    peer = None if xxhash is None else median(lambda: xxhash.xxh3_128_digest(data), repeat, 100_000)
+    ours = bench.median(lambda: _core.digest_bytes(data), repeat, 100_000)
+    peer = None if xxhash is None else bench.median(lambda: xxhash.xxh3_128_digest(data), repeat, 100_000)
     yield "100 bytes", len(data), ours, None if xxhash is None else "xxhash.xxh3_128", peer
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=7)
+    parser = bench.parser(__doc__)
     parser.add_argument("--size", type=int, default=1024, help="MiB of the largest array")
-    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     found = []
     for name, nbytes, seconds, peer, peer_seconds in rows(options.repeat, options.size):
-        ratio = None if peer is None else peer_seconds / seconds
-        found.append({"what": name, "seconds": seconds, "peer": peer, "peer_seconds": peer_seconds, "ratio": ratio})
-        versus = "" if peer is None else f"{peer_seconds * 1e6:>14,.1f} us{ratio:>8.1f}x  {peer}"
+        found.append(bench.against(name, seconds, peer, peer_seconds))
+        versus = "" if peer is None else f"{peer_seconds * 1e6:>14,.1f} us{found[-1]['ratio']:>8.1f}x  {peer}"
         print(f"{name:<36}{seconds * 1e6:>12,.1f} us{nbytes / seconds / 1e9:>7.2f} GB/s{versus}", flush=True)
-    if options.record:
-        machine = {
-            "date": time.strftime("%Y-%m-%d"),
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "joblib": joblib.__version__,
-            "megalith": megalith.__version__,
-            "repeat": options.repeat,
-        }
-        options.record.write_text(json.dumps({"machine": machine, "rows": found}, indent=1) + "\n")
+    bench.record(options, found, joblib=joblib.__version__)
 
 
 if __name__ == "__main__":

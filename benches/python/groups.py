@@ -7,17 +7,13 @@ are installed. All give the same groups or means, which is checked. Times are wa
 ours had of it: a machine that is shared gives less than one for each thread.
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
+import bench
 import numpy as np
 
-import megalith
 from megalith import select
 
 try:
@@ -150,11 +146,9 @@ def rows(repeat, n, only):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=5)
+    parser = bench.parser(__doc__, repeat=5)
     parser.add_argument("--spikes", type=int, default=50_000_000)
     parser.add_argument("--only", choices=["spikes_per_cluster", "grouped_mean"])
-    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     found = []
     for name, one, two, used, peer, seconds in rows(options.repeat, options.spikes, options.only):
@@ -174,20 +168,7 @@ def main():
             f"{seconds / two:>8.1f}x  {peer}",
             flush=True,
         )
-    if options.record:
-        machine = {
-            "date": time.strftime("%Y-%m-%d"),
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "megalith": megalith.__version__,
-            "spikes": options.spikes,
-            "clusters": CLUSTERS,
-            "repeat": options.repeat,
-        }
-        options.record.write_text(json.dumps({"machine": machine, "rows": found}, indent=1) + "\n")
+    bench.record(options, found, load=os.getloadavg()[0], spikes=options.spikes, clusters=CLUSTERS)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,14 @@ phylib 2's `Context.memcache` documents it (written here in three lines: positio
 Hits on plain arguments are minima of many short loops, all else medians.
 """
 
-import argparse
 import functools
-import json
-import os
-import platform
-import statistics
 import tempfile
 import threading
 import time
-from pathlib import Path
 
+import bench
 import numpy as np
 
-import megalith
 from megalith.context.memcache import load, memoize, save
 
 try:
@@ -61,16 +55,6 @@ def phy_memcache(f):
         return found
 
     return memcached
-
-
-def median(f, repeat, number):
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        for _ in range(number):
-            f()
-        times.append((time.perf_counter() - start) / number)
-    return statistics.median(times)
 
 
 EMPTY = "def run(f, args):\n    for _ in range({n}):\n        f({call})\n"
@@ -118,14 +102,14 @@ def misses(repeat, _):
         lru = functools.lru_cache(10_000)(plain)
         yield (
             "miss, f(i)",
-            median(lambda: ours(next(numbers)), repeat, 5000),
+            bench.median(lambda: ours(next(numbers)), repeat, 5000),
             "functools.lru_cache",
-            median(lambda: lru(next(numbers)), repeat, 5000),
+            bench.median(lambda: lru(next(numbers)), repeat, 5000),
         )
         full = memoize(plain, directory, max_bytes=1000 * 600)
         for i in range(2000):
             full(i)
-        yield "miss, the store full", median(lambda: full(next(numbers)), repeat, 5000), None, None
+        yield "miss, the store full", bench.median(lambda: full(next(numbers)), repeat, 5000), None, None
 
 
 def arrays(repeat, mebibytes):
@@ -134,13 +118,13 @@ def arrays(repeat, mebibytes):
             array = np.random.default_rng(0).random(nbytes // 8)
             ours, number = memoize(total, directory), max(1, (1 << 26) // nbytes // 50)
             ours(array, 2)
-            seconds = median(lambda: ours(array, 2), repeat, min(number, 2000))  # noqa: B023
+            seconds = bench.median(lambda: ours(array, 2), repeat, min(number, 2000))  # noqa: B023
             peer = peer_seconds = None
             if joblib is not None:
                 cached = joblib.Memory(directory, verbose=0).cache(total)
                 cached(array, 2)
                 peer = "joblib.Memory"
-                peer_seconds = median(lambda: cached(array, 2), repeat, min(number, 100))  # noqa: B023
+                peer_seconds = bench.median(lambda: cached(array, 2), repeat, min(number, 100))  # noqa: B023
             yield f"hit, an array of {nbytes:,} bytes", seconds, peer, peer_seconds
 
 
@@ -162,7 +146,7 @@ def threads(repeat, _):
                 worker.join()
             assert function.cache_info().misses == 1
 
-        yield "32 threads, a cold key", median(race, repeat, 1), None, None
+        yield "32 threads, a cold key", bench.median(race, repeat, 1), None, None
 
 
 def files(repeat, _):
@@ -170,35 +154,22 @@ def files(repeat, _):
         function = memoize(plain, directory)
         for i in range(10_000):
             function(i)
-        yield "save 10,000 results", median(lambda: save([function]), repeat, 1), None, None
+        yield "save 10,000 results", bench.median(lambda: save([function]), repeat, 1), None, None
         function.clear()
-        yield "load 10,000 results", median(lambda: load(function.name, directory), 1, 1), None, None
+        yield "load 10,000 results", bench.median(lambda: load(function.name, directory), 1, 1), None, None
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=7)
+    parser = bench.parser(__doc__)
     parser.add_argument("--size", type=int, default=100, help="MiB of the largest array")
-    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     rows = []
     for group in (hits, misses, arrays, threads, files):
         for name, seconds, peer, peer_seconds in group(options.repeat, options.size):
-            ratio = None if peer is None else peer_seconds / seconds
-            rows.append({"what": name, "seconds": seconds, "peer": peer, "peer_seconds": peer_seconds, "ratio": ratio})
-            versus = "" if peer is None else f"{peer_seconds * 1e9:>16,.0f} ns{ratio:>7.1f}x  {peer}"
+            rows.append(bench.against(name, seconds, peer, peer_seconds))
+            versus = "" if peer is None else f"{peer_seconds * 1e9:>16,.0f} ns{rows[-1]['ratio']:>7.1f}x  {peer}"
             print(f"{name:<44}{seconds * 1e9:>14,.0f} ns{versus}", flush=True)
-    if options.record:
-        machine = {
-            "date": time.strftime("%Y-%m-%d"),
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "megalith": megalith.__version__,
-            "repeat": options.repeat,
-        }
-        options.record.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    bench.record(options, rows)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,7 @@ Peers: NumPy's files (save and load with mmap_mode), multiprocessing.shared_memo
 Times are wall time; rows without a peer are for the floors that name none.
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,9 +16,9 @@ from multiprocessing import get_context
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
+import bench
 import numpy as np
 
-import megalith
 from megalith import shared
 
 try:
@@ -42,17 +39,6 @@ print(time.perf_counter() - start)
 """
 
 
-def median(f, repeat, number=1, after=lambda: None):
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        for _ in range(number):
-            f()
-        times.append((time.perf_counter() - start) / number)
-        after()
-    return statistics.median(times)
-
-
 def first(call, repeat, *, warm):
     """Time a call in processes that make it once; `warm`: after they have mapped another array."""
     code = FIRST.format(call=call, other=ID + "-other", warm=warm)
@@ -68,22 +54,27 @@ def hits(repeat):
     shared.cache(ID + "-other", values[:5], verbose=False)
     np.save(FILE, values)
     block = SharedMemory(ID, create=True, size=values.nbytes)
-    ours = median(lambda: shared.cache(ID, values, verbose=False), repeat, 2000)
-    yield "hit, a view is alive", ours, "numpy.load, mapped", median(lambda: np.load(FILE, mmap_mode="r"), repeat, 500)
+    ours = bench.median(lambda: shared.cache(ID, values, verbose=False), repeat, 2000)
+    yield (
+        "hit, a view is alive",
+        ours,
+        "numpy.load, mapped",
+        bench.median(lambda: np.load(FILE, mmap_mode="r"), repeat, 500),
+    )
     if SharedArray is not None:
         SharedArray.create(ID + "-peer", values.shape)
-        attached = median(lambda: SharedArray.attach(ID + "-peer"), repeat, 2000)
+        attached = bench.median(lambda: SharedArray.attach(ID + "-peer"), repeat, 2000)
         yield "hit, a view is alive", ours, "SharedArray.attach", attached
         SharedArray.delete(ID + "-peer")
     del held
-    ours = median(lambda: shared.cache(ID, values, verbose=False), repeat, 2000)
+    ours = bench.median(lambda: shared.cache(ID, values, verbose=False), repeat, 2000)
 
     def attach():
         other = SharedMemory(ID)
         np.frombuffer(other.buf)[0]
         other.close()
 
-    yield "hit, no view is alive", ours, "multiprocessing.shared_memory", median(attach, repeat, 500)
+    yield "hit, no view is alive", ours, "multiprocessing.shared_memory", bench.median(attach, repeat, 500)
     for warm, name in ((True, "first hit in a process that has mapped another"), (False, "first call of a process")):
         ours = first(f"shared.get({ID!r})", repeat, warm=warm)
         yield name, ours, "numpy.load, mapped", first(f"np.load({str(FILE)!r}, mmap_mode='r')", repeat, warm=False)
@@ -110,23 +101,23 @@ def stores(repeat, mebibytes):
         array[:] = 7
         np.save(FILE, array)
 
-    peer = median(lambda: np.save(FILE, values), repeat, after=free)
+    peer = bench.median(lambda: np.save(FILE, values), repeat, after=free)
     yield (
         f"store {mebibytes} MiB",
-        median(lambda: shared.cache(ID, values, verbose=False), repeat, after=free),
+        bench.median(lambda: shared.cache(ID, values, verbose=False), repeat, after=free),
         "numpy.save",
         peer,
     )
-    record = median(lambda: shared.cache(ID, {"a": values}, verbose=False), repeat, after=free)
+    record = bench.median(lambda: shared.cache(ID, {"a": values}, verbose=False), repeat, after=free)
     yield f"store {mebibytes} MiB in a dict, with checksums", record, "numpy.save", peer
-    ours = median(fill, repeat, after=free)
-    yield f"make {mebibytes} MiB in place", ours, "numpy.save", median(make_and_save, repeat, after=free)
+    ours = bench.median(fill, repeat, after=free)
+    yield f"make {mebibytes} MiB in place", ours, "numpy.save", bench.median(make_and_save, repeat, after=free)
 
 
 def _hit_for_a_while(id, start, times):
     held = shared.get(id)
     start.wait()
-    times.put(median(lambda: shared.cache(id, held, verbose=False), 5, 5000))
+    times.put(bench.median(lambda: shared.cache(id, held, verbose=False), 5, 5000))
 
 
 def crowd(repeat):
@@ -203,33 +194,20 @@ def threads(repeat):
         assert count == [1]
         shared.free(ID)
 
-    yield "32 threads, a cold name", median(race, repeat), None, None
+    yield "32 threads, a cold name", bench.median(race, repeat), None, None
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=7)
+    parser = bench.parser(__doc__)
     parser.add_argument("--size", type=int, default=1024, help="MiB of large arrays")
-    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     rows = []
     for group in (hits, crowd, handover, threads, lambda repeat: stores(repeat, options.size)):
         for name, seconds, peer, peer_seconds in group(options.repeat):
-            ratio = None if peer is None else peer_seconds / seconds
-            rows.append({"what": name, "seconds": seconds, "peer": peer, "peer_seconds": peer_seconds, "ratio": ratio})
-            versus = "" if peer is None else f"{peer_seconds * 1e6:>14,.1f} us{ratio:>7.1f}x  {peer}"
+            rows.append(bench.against(name, seconds, peer, peer_seconds))
+            versus = "" if peer is None else f"{peer_seconds * 1e6:>14,.1f} us{rows[-1]['ratio']:>7.1f}x  {peer}"
             print(f"{name:<52}{seconds * 1e6:>14,.1f} us{versus}", flush=True)
-    if options.record:
-        machine = {
-            "date": time.strftime("%Y-%m-%d"),
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "megalith": megalith.__version__,
-            "repeat": options.repeat,
-        }
-        options.record.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    bench.record(options, rows)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import numpy as np
 from megalith.exceptions import ArgumentError, IndexRangeError, ShapeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from megalith._typing import Processes
 
 
@@ -48,6 +50,36 @@ def integer(name: str, value: Any) -> int:
     except TypeError:
         message = f"{name}: got {value!r} of type {type(value).__name__}, expected a whole number"
         raise ArgumentError(message, name=name, got=value, expected="int") from None
+
+
+def count(name: str, value: Any) -> int:
+    """Return a whole number of 0 or more.
+
+    Raises
+    ------
+    ArgumentError
+        For anything else.
+    """
+    number = integer(name, value)
+    if number < 0:
+        message = f"{name}: got {number}, expected a whole number of 0 or more"
+        raise ArgumentError(message, name=name, got=number, expected="int >= 0")
+    return number
+
+
+def lengths(name: str, values: Iterable[Any]) -> tuple[int, ...]:
+    """Return the lengths of axes.
+
+    Raises
+    ------
+    ArgumentError
+        If one is negative or no whole number.
+    """
+    shape = tuple(integer(name, value) for value in values)
+    if any(n < 0 for n in shape):
+        message = f"{name}: got {shape}, expected lengths of 0 or more"
+        raise ArgumentError(message, name=name, got=shape, expected="int >= 0")
+    return shape
 
 
 def thread_count(processes: Processes) -> int | None:

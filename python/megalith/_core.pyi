@@ -1,7 +1,7 @@
 """The native module; see the functions of `megalith` for what these do."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, Self, final
 
 import numpy as np
@@ -198,7 +198,13 @@ def apply_lut(
     source: _Array, lut: _Array, sink: _Array, mode: str, processes: int | None = None, progress: _Tick = None
 ) -> None: ...
 def apply_lut_to_index(
-    source: _Array, kernel: _Array, lut: _Array, sink: _Array, processes: int | None = None, progress: _Tick = None
+    source: _Array,
+    kernel: _Array,
+    lut: _Array,
+    sink: _Array,
+    start: Sequence[int],
+    processes: int | None = None,
+    progress: _Tick = None,
 ) -> None: ...
 def correlate1d(
     source: _Array,

@@ -175,17 +175,6 @@ def test_a_key_of_ones_own_stands_for_the_arguments():
         FunctionKey(plain, key=lambda x: x).call_key(([1, object()],), {})
 
 
-def test_digests_of_arguments_say_which_one_is_another():
-    key = FunctionKey(starred, ignore=["scale"])
-    first = key.argument_digests((1, 2), {"a": 3})
-    second = key.argument_digests((1, 3), {"a": 3, "scale": 7})
-    assert list(first) == ["x", "*", "**"]
-    assert [name for name in first if first[name] != second[name]] == ["*"]
-    with pytest.raises(DTypeError, match=r"^args\[2\]\[0\]: |^args\[2\]\[0\] "):
-        key.argument_digests((1, 2, [object()]), {})
-    assert list(FunctionKey(plain, key=len).argument_digests(("abc",), {})) == ["key"]
-
-
 class Net:
     pass
 

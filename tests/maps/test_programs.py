@@ -32,7 +32,7 @@ from megalith import maps
 stack = contextlib.ExitStack()
 
 def start():
-    global workers
+    global workers, cluster
 {start}
 """
 
@@ -207,6 +207,69 @@ except Exception as error:
     assert kind == "WorkerDiedError"
     assert "engine" in message
     assert json.loads(lines[1]) == "WorkerDiedError"
+
+
+def test_a_controller_that_is_gone_is_an_error(tmp_path):
+    main = """
+import subprocess
+import megalith.maps.ipyparallel as ours
+ours.QUIET_S = 2.0
+maps.run(abs, range(4), workers=workers)
+def end():
+    time.sleep(1.0)
+    command = ["pgrep", "-f", "ipyparallel.controller"]
+    for line in subprocess.run(command, capture_output=True, text=True).stdout.split():
+        environ = open(f"/proc/{line}/environ").read()
+        if os.environ["IPYTHONDIR"] in environ:
+            os.kill(int(line), signal.SIGKILL)
+threading.Thread(target=end).start()
+try:
+    maps.run(time.sleep, [60] * 2, workers=workers)
+except Exception as error:
+    print(json.dumps([type(error).__name__, str(error)]), flush=True)
+os._exit(0)
+"""
+    assert run("ipyparallel", "", main, tmp_path) == [
+        "WorkerDiedError",
+        "the controller of the cluster does not answer any more",
+    ]
+
+
+def test_a_dask_cluster_that_has_lost_all_workers_is_an_error(tmp_path):
+    main = """
+import megalith.maps.dask as ours
+ours.NOBODY_S = 2.0
+threading.Timer(1.0, lambda: cluster.scale(0)).start()
+try:
+    maps.run(time.sleep, [0.5] * 1000, workers=workers)
+except Exception as error:
+    print(json.dumps(type(error).__name__), flush=True)
+"""
+    assert run("dask", "", main, tmp_path) == "WorkerDiedError"
+
+
+def test_workers_that_know_another_version_of_a_function_get_the_callers(tmp_path):
+    code = """
+def write(k):
+    (here / "changing.py").write_text(f"K = {k}\\ndef f(x):\\n    return x * K\\n")
+
+from pathlib import Path
+here = Path(__file__).parent
+"""
+    main = """
+import importlib
+sys.path.insert(0, str(here))
+write(2)
+import changing
+first = maps.run(changing.f, [1], workers=workers)
+write(30)
+os.utime(here / "changing.py", (1, 1))
+importlib.reload(changing)
+second = maps.run(changing.f, [1], workers=workers)
+changing.K = 400
+print(json.dumps([first, second, maps.run(changing.f, [1], workers=workers)]))
+"""
+    assert run("own processes", code, main, tmp_path) == [[2], [30], [400]]
 
 
 def test_a_program_ends_while_a_pool_of_ours_is_idle(tmp_path):

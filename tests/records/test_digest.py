@@ -22,11 +22,13 @@ import threading
 import uuid
 import weakref
 
+import ml_dtypes
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
 import xarray as xr
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -557,8 +559,7 @@ def test_the_methods_of_a_value_of_a_users_class_count(source):
 
 
 def test_types_of_elements_of_other_packages_count():
-    dtypes = pytest.importorskip("ml_dtypes")
-    same_size = [np.zeros(3, dtypes.float8_e4m3fn), np.zeros(3, dtypes.float8_e5m2), np.zeros(3, "V1")]
+    same_size = [np.zeros(3, ml_dtypes.float8_e4m3fn), np.zeros(3, ml_dtypes.float8_e5m2), np.zeros(3, "V1")]
     assert len({digest(array) for array in same_size}) == 3
 
 
@@ -572,7 +573,6 @@ def test_attributes_that_a_table_of_a_users_class_names_count():
 
 
 def test_an_array_in_a_store_is_refused():
-    zarr = pytest.importorskip("zarr")
     with pytest.raises(DTypeError, match="read it first"):
         digest(zarr.array(np.ones(3)))
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from megalith._typing import Box, Order, Processes, SourceLike
 
+    Step = tuple[int, int]
+
 # Bytes of a window onto a file or dataset: two of them and their results are all a streamed kernel holds.
 WINDOW_BYTES = 1 << 26
 
@@ -89,6 +91,9 @@ def boxes(
     order: Order,
     *,
     chunks: tuple[int, ...] | None = None,
+    start: tuple[int, ...] | None = None,
+    sink_chunks: tuple[int, ...] | None = None,
+    sink_start: tuple[int, ...] | None = None,
     keep: int | None = None,
     budget: int | None = None,
 ) -> list[Box]:
@@ -104,6 +109,13 @@ def boxes(
         Order of the elements in the file: boxes are long where the file is.
     chunks : tuple of int, optional
         Chunks that are read whole; boxes end where they do.
+    start : tuple of int, optional
+        Where the array begins in the one that has the chunks, if it is a part of it.
+    sink_chunks : tuple of int, optional
+        Chunks that the result is written in. Boxes end where they do too; where no box within the budget does both,
+        each of these is written once and chunks of the source are read more than once.
+    sink_start : tuple of int, optional
+        Where the result begins in the array that has these chunks.
     keep : int, optional
         An axis to leave whole unless nothing else is left to cut.
     budget : int, optional
@@ -119,19 +131,52 @@ def boxes(
     axes = list(range(len(shape))) if order == "C" else list(range(len(shape)))[::-1]
     if keep is not None:
         axes = [axis for axis in axes if axis != keep] + [keep]
+    grids = [_grid(shape, chunks, start), _grid(shape, sink_chunks, sink_start)]
+    grid = grids[1] if sink_chunks is not None else grids[0]
+    if chunks is not None and sink_chunks is not None:
+        # A chunk that is larger than the budget is in memory all the same when it is read.
+        most = max(budget, _cell(grids[0], block) * itemsize)
+        for axis in axes[::-1]:
+            joint = list(grid)
+            joint[axis] = _joint(grids[0][axis], grids[1][axis], block[axis])
+            if _cell(joint, block) * itemsize <= most:
+                grid = joint
     for axis in axes:
         inner = math.prod(block) // block[axis] * max(itemsize, 1)
         if inner * block[axis] <= budget:
             break
-        step = max(budget // inner, 1)
-        if chunks is not None:
-            step = max(step // chunks[axis], 1) * chunks[axis]
-        block[axis] = min(step, block[axis])
-    cuts = [
-        [slice(start, min(start + step, n)) for start in range(0, n, step)]
-        for n, step in zip(shape, block, strict=True)
-    ]
+        step = grid[axis][0]
+        block[axis] = min(max(budget // inner // step, 1) * step, block[axis])
+    cuts = [_cuts(*each) for each in zip(shape, block, grid, strict=True)]
     return list(itertools.product(*cuts))
+
+
+def _grid(shape: tuple[int, ...], chunks: tuple[int, ...] | None, start: tuple[int, ...] | None) -> list[Step]:
+    """Return for each axis the length of a chunk, and where the first whole one begins."""
+    lengths = [1] * len(shape) if chunks is None else [max(length, 1) for length in chunks]
+    return [(length, -at % length) for length, at in zip(lengths, start or (0,) * len(shape), strict=True)]
+
+
+def _cell(grid: list[Step], shape: list[int]) -> int:
+    """Return the elements between the cuts of a grid, or of all of the array if it has fewer."""
+    return math.prod(min(step, n) for (step, _), n in zip(grid, shape, strict=True))
+
+
+def _joint(one: Step, other: Step, n: int) -> Step:
+    """Return the step from one place to the next where chunks of both grids begin, n if there is none."""
+    step = math.lcm(one[0], other[0])
+    found = (at for at in range(one[1], min(n, step), one[0]) if at % other[0] == other[1])
+    first = next(found, None)
+    return (n, 0) if first is None else (step, first)
+
+
+def _cuts(n: int, length: int, grid: Step) -> list[slice]:
+    """Cut an axis into stretches of a length, the first one short so that the others begin where chunks do."""
+    step, first = grid
+    if length >= n:
+        return [slice(0, n)] if n else []
+    starts = range(first + length - step if first else length, n, length)
+    return [slice(low, high) for low, high in itertools.pairwise([0, *starts, n])]
 
 
 def in_c_order(found: list[Box], shape: tuple[int, ...]) -> bool:

@@ -56,9 +56,9 @@ def chunk_bounds(n_samples: int, chunk_size: int, overlap: int = 0) -> Generator
     >>> list(chunk_bounds(200, 100, overlap=20))
     [(0, 100, 0, 90), (80, 180, 90, 170), (160, 200, 170, 200)]
     """
-    n_samples = _not_negative("n_samples", n_samples)
+    n_samples = _checks.count("n_samples", n_samples)
     chunk_size = _checks.positive_int("chunk_size", chunk_size)
-    overlap = _not_negative("overlap", overlap)
+    overlap = _checks.count("overlap", overlap)
     if overlap >= chunk_size:
         message = f"overlap: got {overlap} for chunks of {chunk_size}, expected less than a chunk"
         raise ArgumentError(message, name="overlap", got=overlap, expected=f"0 to {chunk_size - 1}")
@@ -114,8 +114,8 @@ def excerpts(n_samples: int, n_excerpts: int | None = None, excerpt_size: int | 
     >>> list(excerpts(100, n_excerpts=3, excerpt_size=10))
     [(0, 10), (45, 55), (90, 100)]
     """
-    n_samples = _not_negative("n_samples", n_samples)
-    n_excerpts = _not_negative("n_excerpts", n_excerpts)
+    n_samples = _checks.count("n_samples", n_samples)
+    n_excerpts = _checks.count("n_excerpts", n_excerpts)
     excerpt_size = _checks.positive_int("excerpt_size", excerpt_size)
     return _excerpts(n_samples, n_excerpts, excerpt_size)
 
@@ -201,14 +201,14 @@ def get_excerpts(data: SourceLike, n_excerpts: int | None = None, excerpt_size: 
     >>> get_excerpts(np.arange(100), n_excerpts=3, excerpt_size=2)
     array([ 0,  1, 49, 50, 98, 99])
     """
-    n_excerpts = _not_negative("n_excerpts", n_excerpts)
+    n_excerpts = _checks.count("n_excerpts", n_excerpts)
     excerpt_size = _checks.positive_int("excerpt_size", excerpt_size)
     data = _indexed(data)
-    if len(data) < n_excerpts * excerpt_size:
+    if data.shape[0] < n_excerpts * excerpt_size:
         return data
     if n_excerpts < 2:
         return data[: n_excerpts * excerpt_size]
-    bounds = list(_excerpts(len(data), n_excerpts, excerpt_size))
+    bounds = list(_excerpts(data.shape[0], n_excerpts, excerpt_size))
     taken = np.empty((sum(end - start for start, end in bounds), *data.shape[1:]), data.dtype)
     at = 0
     for start, end in bounds:
@@ -252,7 +252,7 @@ def pad(arr: AnyArray, n: int, dir: str = "right") -> AnyArray:
     >>> pad(np.array([1, 2, 3]), 2, dir='left')
     array([2, 3])
     """
-    n = _not_negative("n", n)
+    n = _checks.count("n", n)
     if dir not in ("left", "right"):
         raise ArgumentError(
             f"dir: got {dir!r}, expected 'left' or 'right'", name="dir", got=dir, expected="'left' or 'right'"
@@ -268,13 +268,8 @@ def pad(arr: AnyArray, n: int, dir: str = "right") -> AnyArray:
 
 
 def _indexed(data: Any) -> Any:
-    """Return what can be indexed: a mapping of a file given by path, an array of a list."""
-    return as_source(data).array if is_path(data) or not hasattr(data, "shape") else data
-
-
-def _not_negative(name: str, value: Any) -> int:
-    number = _checks.integer(name, value)
-    if number < 0:
-        message = f"{name}: got {number}, expected a whole number of 0 or more"
-        raise ArgumentError(message, name=name, got=number, expected="int >= 0")
-    return number
+    """Return what can be indexed: a mapping of a file or the dataset given by path, an array of a list."""
+    if not is_path(data) and hasattr(data, "shape"):
+        return data
+    source = as_source(data)
+    return source.array if source.dataset is None else source

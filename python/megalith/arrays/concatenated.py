@@ -137,7 +137,7 @@ class ConcatenatedArrays(Source):
 
         Parameters
         ----------
-        dataset : h5py.Dataset
+        dataset : h5py.Dataset or zarr.Array
             The dataset.
 
         Returns
@@ -545,7 +545,7 @@ def _from_dataset(part: Source, local: Any, rest: list[Taken]) -> AnyArray:
     values: AnyArray
     if not isinstance(local, np.ndarray):
         taken = local if isinstance(local, int) else range(part.shape[0])[local]
-        if isinstance(taken, range) and taken.step > 1:  # The rows between are left out by HDF5 itself.
+        if isinstance(taken, range) and taken.step > 1:  # The rows between are left out by the dataset itself.
             stretch, rows = local, slice(None)
         else:
             stretch, rows = bounding(taken)

@@ -10,13 +10,13 @@ import numpy as np
 
 import megalith.arrays as settings
 from megalith import _checks, _core, _npy
-from megalith._optional import is_instance
 from megalith._progress import progress
 from megalith._shared_memory import anonymous
 from megalith._threads import requested
+from megalith.arrays import datasets
 from megalith.arrays.blocks import boxes
 from megalith.arrays.kernels.common import refuse_other_view
-from megalith.arrays.sink import Target, given_array, is_shared
+from megalith.arrays.sink import Target, given_array, given_dataset, is_shared
 from megalith.arrays.source import Source, as_source, is_path, view_of
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
 
@@ -40,8 +40,9 @@ def read(
 
     Parameters
     ----------
-    source : path, Source, h5py.Dataset or array-like
-        A ``.npy`` file, a raw file (with `dtype` and what else of `kwargs` describes it), a dataset.
+    source : path, Source, h5py.Dataset, zarr.Array or array-like
+        A ``.npy`` file, a raw file (with `dtype` and what else of `kwargs` describes it), the directory of a zarr
+        array, a dataset.
     sink : ndarray, path or dataset, optional
         Where to put it; None for a fresh array in the order of the file.
     slicing : int, slice, Ellipsis or tuple of these, optional
@@ -68,7 +69,7 @@ def read(
     FileNotFoundError, PermissionError
         If the file cannot be opened.
     FormatError
-        If it is no ``.npy`` file and no `dtype` was given.
+        If it is neither a ``.npy`` file nor a zarr array, and no `dtype` was given.
     TruncatedFileError
         If it has fewer bytes than it should.
     IndexRangeError
@@ -82,7 +83,8 @@ def read(
 
     Notes
     -----
-    Positioned reads in pieces of a few MiB, straight into the result; no mapping, no second copy.
+    Positioned reads in pieces of a few MiB, straight into the result; no mapping, no second copy. Datasets are read in
+    windows that end where their chunks do, by the threads of their own library.
 
     References
     ----------
@@ -180,7 +182,17 @@ def _stepped(dataset: Any, slicing: Any, shape: tuple[int, ...]) -> AnyArray:
 
 def _copy_boxes(source: Source, target: Target, box: Box, kept: list[int], threads: int | None, bar: Any) -> None:
     extent = tuple(part.stop - part.start for part in box)
-    windows = boxes(extent, source.dtype.itemsize, source.order or "C", chunks=source.chunks)
+    sink_chunks = None
+    if target.chunks is not None:
+        sink_chunks = tuple(target.chunks[kept.index(axis)] if axis in kept else 1 for axis in range(source.ndim))
+    windows = boxes(
+        extent,
+        source.dtype.itemsize,
+        source.order or "C",
+        chunks=source.chunks,
+        start=tuple(part.start for part in box),
+        sink_chunks=sink_chunks,
+    )
     bar.split(len(windows))
     reader = source.reader()
     for window in windows:
@@ -204,7 +216,7 @@ def write(
 
     Parameters
     ----------
-    sink : path, Source, h5py.Dataset or ndarray
+    sink : path, Source, h5py.Dataset, zarr.Array or ndarray
         A ``.npy`` file, or a raw file (``.raw``, ``.bin``, ``.dat`` or no suffix); a dataset or an array is written
         into, and keeps its type.
     source : array-like
@@ -246,6 +258,9 @@ def write(
     A new file gets its name when it is complete, in place of an old one; readers of the old one keep it. C and F order
     are kept; arrays with gaps are gathered block by block and written in C order.
 
+    A chunk of a dataset is written once, whole where the slicing has all of it. Where it has a part, the chunk is read,
+    changed and written back: two writers at the same time must not share one (in zarr, a shard where there are any).
+
     References
     ----------
     .. [1] ClearMap ``ArrayProcessing.write``.
@@ -265,13 +280,15 @@ def write(
         _checks.positive_int("blocks", blocks)
     threads = requested(processes, settings.default_processes)
     source = as_source(source)
-    if isinstance(sink, Source) and sink.dataset is not None:
-        sink = sink.dataset
-    if is_instance(sink, "h5py", "Dataset"):
-        return _write_dataset(sink, source, slicing, threads, verbose)
+    dataset = given_dataset(sink)
+    if dataset is not None:
+        return _write_dataset(dataset, source, slicing, threads, verbose)
     described = sink if isinstance(sink, Source) and sink.is_file else None
     if not is_path(sink) and described is None:
         return _write_array(sink, source, slicing, threads)
+    if is_path(sink) and datasets.is_zarr(Path(sink)):
+        message = f"sink: {sink} is a zarr array; open it for writing and give that, zarr.open_array(path, mode='r+')"
+        raise FormatError(message, path=Path(sink), field="suffix", got=Path(sink).suffix)
     if described is not None and described.offset and described.location and described.location.suffix != ".npy":
         # A raw file with something before the array: that stays.
         slicing = ... if slicing is None else slicing
@@ -292,7 +309,9 @@ def write(
         draft.write(0, header)
         with progress(verbose, "write", source.nbytes) as bar:
             reader = source.reader()
-            found = boxes(source.shape, source.dtype.itemsize, order) if source.streams else [_whole(source.shape)]
+            found = [_whole(source.shape)]
+            if source.streams:
+                found = boxes(source.shape, source.dtype.itemsize, order, chunks=source.chunks)
             bar.split(len(found))
             for box in found:
                 values = reader.read(box, processes=threads)
@@ -357,7 +376,7 @@ def _write_slice(sink: Any, source: Source, slicing: Any, threads: int | None, v
         kept = _kept_axes(slicing, file.ndim)
         gone = tuple(axis for axis in range(file.ndim) if axis not in kept)
         reader = source.reader()
-        windows = boxes(source.shape, file.dtype.itemsize, order)
+        windows = boxes(source.shape, file.dtype.itemsize, order, chunks=source.chunks)
         bar.split(len(windows))
         place = list(box)
         for window in windows:
@@ -400,21 +419,28 @@ def _write_dataset(sink: Any, source: Source, slicing: Any, threads: int | None,
         raise LayoutError(message, name="source", reason="shares memory with sink")
     if any(part != slice(None) for part in steps):
         if any(part.step is not None and part.step < 0 for part in steps):
-            message = "slicing: HDF5 writes with positive steps only; turn the source around"
+            message = "slicing: datasets are written with positive steps only; turn the source around"
             raise ArgumentError(message, name="slicing", got=slicing, expected="positive steps")
-        sink[slicing] = source.array
+        sink[slicing] = source.array.astype(sink.dtype, copy=False)
         return as_source(sink)
     kept = _kept_axes(... if slicing is None else slicing, len(sink.shape))
     fixed = list(box)
     reader = source.reader()
     with progress(verbose, "write", source.nbytes) as bar:
-        chunks = None if sink.chunks is None else tuple(sink.chunks[axis] for axis in kept)
-        windows = boxes(source.shape, source.dtype.itemsize, "C", chunks=chunks)
+        unit = datasets.write_unit(sink)
+        windows = boxes(
+            source.shape,
+            source.dtype.itemsize,
+            source.order or "C",
+            chunks=source.chunks,
+            sink_chunks=None if unit is None else tuple(unit[axis] for axis in kept),
+            sink_start=tuple(box[axis].start for axis in kept),
+        )
         bar.split(len(windows))
         for window in windows:
             for axis, part in zip(kept, window, strict=True):
                 fixed[axis] = slice(box[axis].start + part.start, box[axis].start + part.stop)
-            values = reader.read(window, processes=threads)
+            values = reader.read(window, processes=threads).astype(sink.dtype, copy=False)
             sink[tuple(fixed)] = values.reshape([part.stop - part.start for part in fixed])
             bar.part_done()
     return as_source(sink)

@@ -12,10 +12,9 @@ import numpy as np
 
 from megalith import _npy
 from megalith._checks import same_shape
-from megalith._optional import is_instance
 from megalith._shared_memory import anonymous
 from megalith.arrays.blocks import block_count, thread_count
-from megalith.arrays.sink import Target, given_array, is_shared
+from megalith.arrays.sink import Target, given_array, given_dataset, is_shared
 from megalith.arrays.source import Source, as_source, is_path
 from megalith.exceptions import ArgumentError, DTypeError, LayoutError, ShapeError
 
@@ -260,7 +259,7 @@ def initialize_sink(
 
     Parameters
     ----------
-    sink : ndarray, Source or path, optional
+    sink : ndarray, Source, dataset or path, optional
         An existing sink, or the path of a file to make.
     shape, dtype, order : optional
         Of a new sink; what is None is taken from `source`. Of an existing one: checked.
@@ -273,7 +272,7 @@ def initialize_sink(
     source : array-like, optional
         What to take shape, type and order from.
     return_buffer, as_1d, return_shape, return_strides : bool
-        As in `initialize_source`; a sink with gaps cannot be flattened.
+        As in `initialize_source`; a sink with gaps cannot be flattened, and a dataset has no buffer.
 
     Returns
     -------
@@ -283,7 +282,7 @@ def initialize_sink(
     Raises
     ------
     ShapeError, DTypeError
-        If an existing sink differs from what is asked for.
+        If an existing sink differs from what is asked for, or is a dataset whose buffer is asked for.
     LayoutError
         If it is read-only, or has gaps and `as_1d` is asked for.
     ArgumentError
@@ -318,7 +317,7 @@ def initialize_sink(
     order = order or (like.order if like is not None else None) or "C"
     location = sink if is_path(sink) else location
     if sink is not None and not is_path(sink):
-        made = _existing(sink, shape, None if dtype is None else np.dtype(dtype))
+        made = _existing(sink, shape, None if dtype is None else np.dtype(dtype), with_buffer=return_buffer)
     else:
         if shape is None or wanted is None:
             message = "sink: nothing says its shape and dtype; give them, or a source to take them from"
@@ -341,17 +340,18 @@ def initialize_sink(
     return _parts(made, buffer, {"shape": return_shape, "strides": return_strides})
 
 
-def _existing(sink: Any, shape: tuple[int, ...] | None, dtype: np.dtype[Any] | None) -> Source:
-    if is_instance(sink.dataset if isinstance(sink, Source) else sink, "h5py", "Dataset"):
-        message = "sink: a dataset has no buffer to write to; give it to the function itself, or an array"
+def _existing(sink: Any, shape: tuple[int, ...] | None, dtype: np.dtype[Any] | None, *, with_buffer: bool) -> Source:
+    dataset = given_dataset(sink)
+    if dataset is not None and with_buffer:
+        message = "sink: a dataset has no buffer to write to; give return_buffer=False, or an array"
         raise DTypeError(message, name="sink", got="Dataset", supported="ndarray, Source or path")
-    array = given_array(sink)
+    found = given_array(sink) if dataset is None else dataset
     if shape is not None:
-        same_shape("sink", array.shape, tuple(shape))
-    if dtype is not None and array.dtype != dtype:
-        message = f"sink: got dtype {array.dtype}, expected {dtype}"
-        raise DTypeError(message, name="sink", got=str(array.dtype), supported=str(dtype))
-    return sink if isinstance(sink, Source) else as_source(array)
+        same_shape("sink", found.shape, tuple(shape))
+    if dtype is not None and found.dtype != dtype:
+        message = f"sink: got dtype {found.dtype}, expected {dtype}"
+        raise DTypeError(message, name="sink", got=str(found.dtype), supported=str(dtype))
+    return sink if isinstance(sink, Source) else as_source(found)
 
 
 def _make(path: Path | None, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, mode: str | None) -> Source:

@@ -11,7 +11,7 @@ import numpy as np
 
 from megalith import _core, _npy
 from megalith._checks import same_shape
-from megalith._optional import is_instance
+from megalith.arrays import datasets
 from megalith.arrays.source import Source, is_path, is_same_file, mapped_file, view_of
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
 
@@ -29,7 +29,7 @@ class Target:
 
     Parameters
     ----------
-    sink : ndarray, Source, path, h5py.Dataset or None
+    sink : ndarray, Source, path, h5py.Dataset, zarr.Array or None
         What the caller gave; None for a fresh array.
     shape : tuple of int
         Shape of the result.
@@ -51,21 +51,19 @@ class Target:
     """
 
     def __init__(self, sink: SinkLike, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
-        self._dataset: Any = None
+        self._dataset = given_dataset(sink)
         self._draft: _core.Draft | None = None
         self._path: Path | None = None
         self._array: AnyArray | None = None
         self._result: Any = None
         self._is_fresh = sink is None or is_path(sink)
-        if isinstance(sink, Source) and sink.dataset is not None:
-            sink = sink.dataset
         if sink is None:
             self._array = np.empty(shape, dtype, order=order)
         elif is_path(sink):
             self._open(Path(sink), shape, dtype, order)
-        elif is_instance(sink, "h5py", "Dataset"):
-            same_shape("sink", sink.shape, shape)
-            self._dataset = self._result = sink
+        elif self._dataset is not None:
+            same_shape("sink", self._dataset.shape, shape)
+            self._result = self._dataset
         else:
             self._array = given_array(sink)
             same_shape("sink", self._array.shape, shape)
@@ -74,7 +72,9 @@ class Target:
 
     def _open(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
         if path.suffix != ".npy":
-            message = f"sink: {path} does not end in '.npy'; results are written as .npy files, or to arrays"
+            message = (
+                f"sink: {path} does not end in '.npy'; results are written as .npy files, or to arrays and datasets"
+            )
             raise FormatError(message, path=path, field="suffix", got=path.suffix)
         header = _npy.make_header(shape, dtype, order)
         nbytes = math.prod(shape) * dtype.itemsize
@@ -107,8 +107,8 @@ class Target:
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
-        """Shape of the chunks of a dataset."""
-        return getattr(self._dataset, "chunks", None)
+        """Shape of what a dataset writes at once: a chunk, or the shard that holds it."""
+        return None if self._dataset is None else datasets.write_unit(self._dataset)
 
     def view(self, box: Box) -> AnyArray:
         """Return an array to write the box to; `store` brings it to where it belongs."""
@@ -119,14 +119,14 @@ class Target:
     def put(self, values: AnyArray) -> None:
         """Bring a whole result to where it belongs."""
         if self._array is None:
-            self._dataset[...] = values
+            self._dataset[...] = values.astype(self.dtype, copy=False)
         else:
             self._array[...] = values
 
     def store(self, box: Box, values: AnyArray) -> None:
         """Bring the values of a box to where they belong, if they are not there."""
         if self._array is None:
-            self._dataset[box] = values
+            self._dataset[box] = values.astype(self.dtype, copy=False)
         elif not np.may_share_memory(values, self._array):
             self._array[box] = values
 
@@ -181,12 +181,26 @@ class Target:
 
 def sink_dtype(sink: Any) -> np.dtype[Any]:
     """Return the dtype of a sink the caller gave, which is no path."""
-    dataset = sink.dataset if isinstance(sink, Source) else sink
-    if is_instance(dataset, "h5py", "Dataset"):
-        found: np.dtype[Any] = dataset.dtype
-        return found
-    dtype: np.dtype[Any] = given_array(sink).dtype
+    dataset = given_dataset(sink)
+    dtype: np.dtype[Any] = given_array(sink).dtype if dataset is None else dataset.dtype
     return dtype
+
+
+def given_dataset(sink: Any) -> Any:
+    """Return the dataset of a sink the caller gave, None if it is no dataset.
+
+    Raises
+    ------
+    LayoutError
+        If it is read-only.
+    """
+    dataset = sink.dataset if isinstance(sink, Source) else sink
+    if not datasets.is_dataset(dataset):
+        return None
+    if datasets.is_read_only(dataset):
+        message = f"sink: dataset {dataset.name!r} is read-only; open it with mode 'r+'"
+        raise LayoutError(message, name="sink", reason="read-only")
+    return dataset
 
 
 def given_array(sink: Any) -> AnyArray:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megalith import _checks, _core, _npy
-from megalith._optional import is_instance
 from megalith._shared_memory import segment_of
+from megalith.arrays import datasets
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError, ShapeError, TruncatedFileError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MAPPED_BYTES = 1 << 29
 
 
 class Source:
-    """An array in memory, in a file, or in an HDF5 dataset.
+    """An array in memory, in a file, or in a dataset of HDF5 or zarr.
 
     Made by `as_source`, `read`, `write` and the ``initialize_*`` functions. A file is not mapped and a dataset not read
     until something asks for elements.
@@ -40,7 +40,7 @@ class Source:
         Order of the elements in memory or file; None if they have gaps.
     array : numpy.ndarray, optional
         The elements, if they are in memory or mapped.
-    dataset : h5py.Dataset, optional
+    dataset : h5py.Dataset or zarr.Array, optional
         The elements, if they are read in boxes.
     location : pathlib.Path, optional
         The file.
@@ -195,14 +195,14 @@ class Source:
     @property
     def chunks(self) -> tuple[int, ...] | None:
         """Shape of the chunks of a dataset; reads of whole chunks are the fast ones."""
-        return getattr(self._dataset, "chunks", None)
+        return None if self._dataset is None else self._dataset.chunks
 
     def is_dataset(self, dataset: Any) -> bool:
         """Whether the elements are those of a dataset.
 
         Parameters
         ----------
-        dataset : h5py.Dataset
+        dataset : h5py.Dataset or zarr.Array
             The dataset.
 
         Returns
@@ -210,7 +210,7 @@ class Source:
         is_dataset : bool
             False for elements in memory or in a file of another kind.
         """
-        return self._dataset is not None and bool(self._dataset == dataset)
+        return self._dataset is not None and datasets.is_same(self._dataset, dataset)
 
     @property
     def is_made_of_parts(self) -> bool:
@@ -369,8 +369,9 @@ def as_source(
     Parameters
     ----------
     source : array-like
-        An ndarray, a memmap, the path of a ``.npy`` file, a `Source` (or `ConcatenatedArrays`), an ``h5py.Dataset``,
-        or anything with a buffer or an ``__array__`` method. With `dtype` the path of a raw file.
+        An ndarray, a memmap, the path of a ``.npy`` file or of the directory of a zarr array, a `Source` (or
+        `ConcatenatedArrays`), an ``h5py.Dataset``, a ``zarr.Array``, or anything with a buffer or an ``__array__``
+        method. With `dtype` the path of a raw file.
     dtype : dtype-like, optional
         Of a raw file.
     shape : tuple of int, optional
@@ -390,11 +391,13 @@ def as_source(
     FileNotFoundError, PermissionError
         If the file cannot be opened.
     FormatError
-        If it is no ``.npy`` file and no `dtype` was given.
+        If it is neither a ``.npy`` file nor a zarr array, and no `dtype` was given.
     TruncatedFileError
         If it is shorter than it says.
     DTypeError
         If the elements are Python objects.
+    MissingExtraError
+        If it is a zarr array and zarr is not installed.
 
     Examples
     --------
@@ -413,22 +416,31 @@ def as_source(
         return source
     if isinstance(source, str | os.PathLike):
         path = Path(source).absolute()
-        described = _npy_file(path) if dtype is None else _raw_file(path, np.dtype(dtype), shape, offset, order)
+        if dtype is not None:
+            described = _raw_file(path, np.dtype(dtype), shape, offset, order)
+        elif datasets.is_zarr(path):
+            described = _dataset(datasets.open_zarr(path))
+        else:
+            described = _npy_file(path)
     elif isinstance(source, np.ndarray) and type(source) is not np.memmap:
         described = _memory(source)
     elif isinstance(source, np.memmap):
         described = _mapping(source)
-    elif is_instance(source, "h5py", "Dataset"):
-        if source.shape is None:
-            message = f"source: dataset {source.name!r} is empty and has no shape"
-            raise ShapeError(message, name="source", got=None, expected="a dataset with a shape")
-        described = Source(tuple(source.shape), source.dtype, "C", dataset=source)
+    elif datasets.is_dataset(source):
+        described = _dataset(source)
     else:
         described = _memory(np.asarray(source))
     if described.dtype.hasobject:
         message = "source: dtype object holds Python objects; supported are numbers, truth values, dates and records"
         raise DTypeError(message, name="source", got="object", supported="types without Python objects")
     return described
+
+
+def _dataset(dataset: Any) -> Source:
+    if dataset.shape is None:
+        message = f"source: dataset {dataset.name!r} is empty and has no shape"
+        raise ShapeError(message, name="source", got=None, expected="a dataset with a shape")
+    return Source(tuple(dataset.shape), dataset.dtype, "C", dataset=dataset)
 
 
 def _memory(array: AnyArray) -> Source:
@@ -512,9 +524,7 @@ def _raw_file(path: Path, dtype: np.dtype[Any], shape: Any, offset: int, order: 
             message = f"{path}: {available} bytes from offset {offset} are not a whole number of {dtype.name}"
             raise FormatError(message, path=path, field="size", got=available)
         shape = (available // dtype.itemsize,)
-    shape = tuple(_checks.integer("shape", n) for n in (shape if isinstance(shape, tuple | list) else (shape,)))
-    if any(n < 0 for n in shape):
-        raise ArgumentError(f"shape: got {shape}, expected lengths of 0 or more", name="shape", got=shape)
+    shape = _checks.lengths("shape", shape if isinstance(shape, tuple | list) else (shape,))
     wanted = math.prod(shape) * dtype.itemsize
     if wanted > available:
         message = f"{path}: {shape} of {dtype.name} are {wanted} bytes, the file has {available} from offset {offset}"

@@ -304,45 +304,6 @@ class FunctionKey:
             raise self._located(Refused(type(values[i]).__name__, why), names[i], whole, keywords) from None
         return content_of_bytes(b"".join(out)).hex()
 
-    def argument_digests(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, str]:
-        """Return the digest of each argument that counts.
-
-        Parameters
-        ----------
-        args : tuple
-            Arguments by position.
-        kwargs : dict
-            Arguments by keyword.
-
-        Returns
-        -------
-        digests : dict of str
-            By the names that `bind` gives; one named ``'key'`` where the function has a key of its own.
-
-        Raises
-        ------
-        TypeError
-            If the function cannot be called so.
-        DTypeError
-            If an argument cannot be identified.
-        """
-        if self._key is not None:
-            chosen = self._key(*args, **kwargs)
-            data = encode_named(chosen, "key(...)", note=f" (the key of {self.name})")
-            return {"key": content_of_bytes(data).hex()}
-        whole, keywords = self._whole(args, kwargs)
-        names, values = self._arguments.bind(whole, keywords)
-        digests = {}
-        for name, value in zip(names, values, strict=True):
-            try:
-                data = ENCODERS[type(value)](value, Work())
-            except Refused as refused:
-                if not self._is_default(name, value, whole, keywords):
-                    raise self._located(refused, name, whole, keywords) from refused.__cause__
-                data = b""
-            digests[name] = content_of_bytes(data).hex()
-        return digests
-
     def _is_default(self, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether an argument was not given."""
         is_given = name in kwargs or self._position(name) < len(args)

@@ -30,14 +30,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from megalith import _npy
 from megalith._optional import is_instance
-from megalith.exceptions import DTypeError, FormatError
+from megalith.exceptions import FormatError
+from megalith.records.nested import Walk, place
 
 if TYPE_CHECKING:
     from megalith._typing import AnyArray, PathLike
@@ -67,13 +68,14 @@ MOST_DIGITS = 20
 # What is longer is broken into lines, if it has parts that can be.
 LINE = 100
 
-# What a message shows of a key, or of what is wrong.
+# What a message shows of what is wrong.
 SHOWN = 40
 
 SUPPORTED = (
     "NumPy arrays and scalars, str, bytes, int, float, complex, bool, None, dates, times, Paths, Qt byte arrays, and "
     "dicts, lists, tuples and sets of these"
 )
+KEPT = (list, tuple, set, frozenset, str, bytes, int, float)
 
 QT = ("PySide6", "PyQt6", "PyQt5", "PySide2")
 
@@ -134,30 +136,12 @@ def encode(value: Any, keep: Keep, name: str = "data") -> str:
         return work.too_deep(value)
 
 
-class _Encoding:
-    """Where the work is."""
+class _Encoding(Walk):
+    """Where the work is, and what keeps large arrays."""
 
     def __init__(self, name: str, keep: Keep) -> None:
-        self._name = name
+        super().__init__(name, SUPPORTED, MOST_LEVELS)
         self._keep = keep
-        self._path: list[Any] = []
-        self._open: set[int] = set()
-
-    def where(self) -> str:
-        """Return the place as Python would write it."""
-        return self._name + "".join(f"[{_shown(key)}]" for key in self._path)
-
-    def refuse(self, got: str, problem: str) -> NoReturn:
-        """Raise the error for what is there."""
-        message = f"{self.where()}: {problem}; supported are {SUPPORTED}"
-        raise DTypeError(message, name=self.where(), got=got, supported=SUPPORTED)
-
-    def too_deep(self, value: Any) -> NoReturn:
-        """Raise the error for what lies too deep."""
-        depth = len(self._path)
-        del self._path[3:]
-        what = f"from here on {depth - len(self._path)} more levels of containers"
-        self.refuse(type(value).__name__, f"{what}; at most {MOST_LEVELS} levels can be kept")
 
     def root(self, value: Any) -> Any:
         """Return the JSON of the outermost value, in whose keys integers and digits are the same."""
@@ -188,23 +172,19 @@ class _Encoding:
             plain = all(map(_is_plain, value))
             return self._inside(value, lambda: self._plain(value, value)) if plain else self._items(value)
         if kind is list:
-            return self._inside(value, lambda: self._list(value))
+            return self._inside(value, lambda: self.nodes(value))
         tag = _SEQUENCES.get(kind)
         if tag is not None:
-            nodes = self._inside(value, lambda: self._list(value))
+            nodes = self._inside(value, lambda: self.nodes(value))
             # Sets have another order in each process.
             return {tag: nodes if kind is tuple else sorted(nodes, key=json.dumps)}
         return self._other(value)
 
     def _inside(self, value: Any, work: Callable[[], Any]) -> Any:
         """Do the work on what is in a container."""
-        if id(value) in self._open:
-            self.refuse(type(value).__name__, f"this {type(value).__name__} contains itself")
-        if len(self._open) == MOST_LEVELS:
-            self.too_deep(value)
-        self._open.add(id(value))
+        self.enter(value)
         result = work()
-        self._open.remove(id(value))
+        self.leave(value)
         return result
 
     def _plain(self, value: dict[Any, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -226,26 +206,10 @@ class _Encoding:
 
         return {"__items__": self._inside(value, pairs)}
 
-    def _list(self, value: Any) -> list[Any]:
-        nodes = []
-        for i, item in enumerate(value):
-            self._path.append(i)
-            nodes.append(self.node(item))
-            self._path.pop()
-        return nodes
-
-    def _describe(self, dtype: np.dtype[Any]) -> Any:
-        try:
-            return _npy.describe(dtype)
-        except DTypeError as error:
-            self.refuse(str(dtype), error.message.removeprefix("sink: "))
-
     def _array(self, array: AnyArray) -> Any:
-        if is_instance(array, "numpy.ma", "MaskedArray"):
-            problem = "a masked array, whose mask would be lost; give array.filled(value), or (array.data, array.mask)"
-            self.refuse("MaskedArray", problem)
+        self.refuse_masked(array)
         array = np.asarray(array)
-        tail = {"dtype": self._describe(array.dtype), "shape": list(array.shape)}
+        tail = {"dtype": self.describe(array.dtype), "shape": list(array.shape)}
         if array.flags.f_contiguous and not array.flags.c_contiguous:
             tail["order"] = "F"
         if array.size <= READABLE_ELEMENTS and array.nbytes <= READABLE_BYTES:
@@ -263,9 +227,9 @@ class _Encoding:
         if kind is np.bytes_:
             return {"__numpy__": self.node(bytes(value)), "dtype": "bytes"}
         if kind is not value.dtype.type:
-            self._unknown(value)
+            self.refuse_type(value, KEPT)
         array: AnyArray = np.ndarray((), value.dtype, value.tobytes())
-        tail = {"dtype": self._describe(value.dtype)}
+        tail = {"dtype": self.describe(value.dtype)}
         elements = _elements(array)
         content = {"base64": _base64(array.tobytes())} if elements is None else elements[0]
         return {"__numpy__": content, **tail}
@@ -290,7 +254,7 @@ class _Encoding:
                 return {"__path__": self.node(str(value)), "pure": flavour}
         if kind.__name__ == "QByteArray" and kind.__module__.partition(".")[0] in QT:
             return {"__qbytearray__": _base64(base64.b64encode(bytes(value.data())))}
-        return self._unknown(value)
+        return self.refuse_type(value, KEPT)
 
     def _zone(self, value: datetime.datetime | datetime.time) -> dict[str, Any]:
         """Return what the JSON of a time says of its zone."""
@@ -309,25 +273,8 @@ class _Encoding:
         mend = "datetime.timezone and zoneinfo.ZoneInfo can be kept"
         return self.refuse(kind.__name__, f"a time in a zone of type {kind.__module__}.{kind.__qualname__}; {mend}")
 
-    def _unknown(self, value: Any) -> NoReturn:
-        kind = type(value)
-        for base in (list, tuple, set, frozenset, str, bytes, int, float):
-            if isinstance(value, base) and not isinstance(value, np.generic):
-                mend = f"a {kind.__name__}, which would come back as a plain {base.__name__}"
-                self.refuse(kind.__name__, f"{mend}; convert it with {base.__name__}(...)")
-        self.refuse(kind.__name__, f"got {kind.__module__}.{kind.__qualname__}")
-
 
 _SEQUENCES: dict[type[Any], str] = {tuple: "__tuple__", set: "__set__", frozenset: "__frozenset__"}
-
-
-def _shown(key: Any) -> str:
-    """Return a key for a message."""
-    try:
-        text = repr(key)
-    except Exception:  # A key of any type; its own error is not what is wrong.
-        text = f"a {type(key).__name__}"
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def _is_utf8(text: str) -> bool:
@@ -483,7 +430,7 @@ class _Decoding:
 
     def where(self) -> str:
         """Return the place as Python would write it."""
-        return "data" + "".join(f"[{_shown(key)}]" for key in self._path[:SHOWN])
+        return place("data", self._path[:SHOWN])
 
     def root(self, node: Any) -> Any:
         """Return the outermost value."""

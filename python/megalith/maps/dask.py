@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from megalith.exceptions import ArgumentError
+from megalith.exceptions import ArgumentError, WorkerDiedError
 from megalith.maps.workers import Chunk, Death, Workers
 from megalith.shared import transports
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from megalith.maps.task import Report
+
+# How long a cluster may be without workers after it had some.
+NOBODY_S = 60.0
 
 # What dask calls a large graph.
 LARGE = 1 << 20
@@ -37,6 +41,8 @@ class DaskWorkers(Workers):
         self.client = client
         self.is_near = hasattr(os, "memfd_create") and transports.dask_is_near()
         self._threads: dict[str, int] = client.nthreads()
+        # When there were workers; before the first has come there is time.
+        self._last = time.monotonic() if self._threads else None
 
     def count(self) -> int:
         return max(sum(self._threads.values()), 1)
@@ -58,17 +64,34 @@ class DaskWorkers(Workers):
         from distributed.scheduler import KilledWorker
 
         try:
-            report: Report = chunk.future.result()
+            report = self._result(chunk)
         except KilledWorker as error:
-            return Death(f"dask worker {getattr(error.last_worker, 'address', error.last_worker)}", self.mark(chunk)[1])
+            worker = getattr(error.last_worker, "address", error.last_worker)
+            return Death(f"dask worker {worker}", self.mark(chunk)[1], error.allowed_failures)
         except CancelledError:
             return Death("a dask worker, with what was sent to it", None)
         finally:
             chunk.future.release()
         return report
 
+    def _result(self, chunk: Chunk) -> Report:
+        """Return a result, which may be lost again with the worker that has it."""
+        while True:
+            try:
+                report: Report = chunk.future.result(timeout=1)
+            except TimeoutError:
+                self.look()
+            else:
+                return report
+
     def look(self) -> None:
         self._threads = self.client.nthreads()
+        now = time.monotonic()
+        if self._threads or self._last is None:
+            self._last = now if self._threads else None
+        elif now > self._last + NOBODY_S:
+            message = f"the cluster has had no workers for {NOBODY_S:g} s; all have died or left"
+            raise WorkerDiedError(message, worker="all workers")
 
     def stop(self, *, interrupt: bool) -> None:
         self.client.cancel([chunk.future for chunk in self.chunks if chunk.future is not None], force=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections import Counter
 from concurrent.futures import wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from megalith.exceptions import WorkerDiedError
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 # What an engine is given to end by itself before it is interrupted.
 GRACE_S = 0.2
+
+# Without a word for so long, the controller is asked; after as long again it is given up.
+QUIET_S = 30.0
 
 
 class EngineWorkers(Workers):
@@ -37,6 +43,8 @@ class EngineWorkers(Workers):
         targets = view.targets
         self._targets = [targets] if isinstance(targets, int) else targets
         self._results: list[Any] = []
+        self._heard = time.monotonic()
+        self._question: threading.Thread | None = None
 
     def count(self) -> int:
         return len(self._engines())
@@ -60,6 +68,7 @@ class EngineWorkers(Workers):
     def report(self, chunk: Chunk) -> Report | Death:
         from ipyparallel.error import EngineError, RemoteError, TaskAborted
 
+        self._heard = time.monotonic()
         try:
             report: Report = chunk.future.get(0)
         except (EngineError, TaskAborted):
@@ -81,6 +90,20 @@ class EngineWorkers(Workers):
     def look(self) -> None:
         if self.chunks and not self._engines():
             raise self._nobody()
+        # Engines that die are reported by the controller. Nobody reports that the controller is gone: it is asked.
+        now = time.monotonic()
+        if self._question is not None and not self._question.is_alive():
+            self._question = None
+            self._heard = now
+        elif self._question is None and now > self._heard + QUIET_S:
+            self._question = threading.Thread(target=self._ask, daemon=True)
+            self._question.start()
+        elif now > self._heard + 2 * QUIET_S:
+            raise WorkerDiedError("the controller of the cluster does not answer any more", worker="the controller")
+
+    def _ask(self) -> None:
+        with suppress(Exception):
+            self.client.queue_status()
 
     def _nobody(self) -> WorkerDiedError:
         message = "no engine of the view is left; start engines, or give workers of another kind"

@@ -59,10 +59,14 @@ _mapped: dict[tuple[int, int, int], mmap.mmap] = {}
 """The marks that this worker wrote last, by process, descriptor and inode."""
 
 
-def marker(place: Place | None) -> Callable[[int], None]:
-    """Return what notes that this process is at an item."""
+def _nowhere(_item: int) -> None:
+    pass
+
+
+def marker(place: Place | None) -> tuple[Callable[[int], None], tuple[int, int] | None]:
+    """Return what notes that this process is at an item, and what another process noted that did not get to the end."""
     if place is None:
-        return lambda _: None
+        return _nowhere, None
     try:
         with open(f"/proc/{place.pid}/fd/{place.descriptor}", "r+b") as file:  # noqa: PTH123
             key = (place.pid, place.descriptor, os.fstat(file.fileno()).st_ino)
@@ -72,6 +76,7 @@ def marker(place: Place | None) -> Callable[[int], None]:
                 _mapped.clear()
                 _mapped[key] = memory
     except (OSError, ValueError):  # Another machine, or container.
-        return lambda _: None
+        return _nowhere, None
     pid, at = os.getpid(), place.slot * MARK.size
-    return lambda item: MARK.pack_into(memory, at, pid, item)
+    before = MARK.unpack_from(memory, at)
+    return lambda item: MARK.pack_into(memory, at, pid, item), before if before[1] and before[0] != pid else None

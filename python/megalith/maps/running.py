@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import time
 import uuid
 from collections import deque
 from collections.abc import Sized
@@ -19,7 +20,7 @@ from megalith.maps.background import AsyncResult
 from megalith.maps.failure import Failure, explain, shown, unpacked
 from megalith.maps.marks import SLOTS
 from megalith.maps.parcel import Sender
-from megalith.maps.task import FAILURES, Order, Share, is_worker, work, work_here
+from megalith.maps.task import FAILURES, SMALL, Order, Share, code_of, is_worker, work, work_here
 from megalith.maps.workers import Chunk, Death, Item, Workers, as_workers, log
 from megalith.records.origin import is_user_module
 
@@ -41,8 +42,8 @@ MOST_BYTES = 16 << 20
 # How often an item may be tried again after a worker died of it.
 RETRIES = 2
 
-# How often we look whether workers are alive while nothing comes back.
-TICK_S = 0.2
+# How often we look who is alive.
+LOOK_S = 0.5
 
 # What gives items without running any code of the user's.
 STATIC = (list, tuple, range, itertools.repeat)
@@ -276,19 +277,21 @@ class _Run:
         self._again: deque[Item] = deque()
         self._is_exhausted = False
         self._slots, self._numbers = deque(range(SLOTS)), itertools.count()
-        self._function: tuple[int, str, bytes] | None = None
+        self._function: tuple[int, tuple[str, bytes, str | None]] | None = None
         # Seconds an item takes, by those that are done.
         self._pace: float | None = None
 
     def results(self) -> list[Any]:
         """Return the results of all items."""
-        team = self._team
+        team, looked = self._team, time.monotonic()
         try:
             while self._feed():
-                try:
-                    chunk = team.done.get(timeout=TICK_S)
-                except Empty:
+                if time.monotonic() > looked + LOOK_S:
                     team.look()
+                    looked = time.monotonic()
+                try:
+                    chunk = team.done.get(timeout=LOOK_S)
+                except Empty:
                     continue
                 if chunk is None:
                     raise CancelledError("the map was aborted")
@@ -315,10 +318,12 @@ class _Run:
         if self._pace is None:
             n = 1
         else:
-            n = min(max(int(PORTION_S / max(self._pace, 1e-9)), 1), MOST_ITEMS)
+            suitable = PORTION_S / max(self._pace, 1e-9)
             if self._total is not None:
+                # Less towards the end, so that all workers end at about the same time.
                 left = self._total - len(self._results) + len(self._again)
-                n = min(n, max(left // (2 * max(self._team.count(), 1)), 1))
+                suitable = min(suitable, max(left / (2 * max(self._team.count(), 1)), suitable / 10))
+            n = min(max(int(suitable), 1), MOST_ITEMS)
         items: list[Item] = []
         nbytes = 0
         while len(items) < n and nbytes < MOST_BYTES:
@@ -363,13 +368,18 @@ class _Run:
         if team.is_here:
             team.send(chunk, work_here, self._f, [item.args for item in chunk.items], REPORT_S, share)
             return
+        items = [item.packed for item in chunk.items]
+        order = Order(*self._pack_function(), items, REPORT_S, share, self._sender.is_near, team.place(chunk))
+        team.send(chunk, work, pickle.dumps(order, pickle.HIGHEST_PROTOCOL))
+
+    def _pack_function(self) -> tuple[str, bytes, str | None]:
         version = self._sender.version
         if self._function is None or self._function[0] != version:
-            self._function = (version, uuid.uuid4().hex, self._sender.pack(self._f)[0])
-        items = [item.packed for item in chunk.items]
-        _, token, function = self._function
-        order = Order(token, function, items, REPORT_S, share, self._sender.is_near, team.place(chunk))
-        team.send(chunk, work, pickle.dumps(order, pickle.HIGHEST_PROTOCOL))
+            packed, copies = self._sender.pack(self._f)
+            token = uuid.uuid4().hex if len(packed) < SMALL and not copies else ""
+            goes_by_name = not self._sender.carries(getattr(self._f, "__module__", None))
+            self._function = (version, (token, packed, code_of(self._f) if goes_by_name else None))
+        return self._function[1]
 
     def _take(self, chunk: Chunk) -> None:
         """Keep the results of a chunk that has ended; what was not done is done again."""
@@ -430,7 +440,7 @@ class _Run:
         for item in reversed(items):
             self._again.appendleft(item)
         for item in suspects:
-            item.deaths += 1
+            item.deaths += 1 + (death.others if len(suspects) == 1 else 0)
             log.warning("%s died while it had item %d; it is tried again", death.worker, item.index)
             if item.deaths > RETRIES:
                 self._again.remove(item)

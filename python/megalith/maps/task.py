@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from megalith import _core
 from megalith._threads import threads
+from megalith.exceptions import MegalithError
 from megalith.maps.failure import packed
 from megalith.maps.marks import Place, marker
 from megalith.maps.parcel import OutOfReachError, pack_result
+from megalith.records import digest
+from megalith.records.origin import is_user_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +35,9 @@ FAILURES = (Exception, SystemExit)
 # Results are sent back once they have so many bytes.
 FULL = 64 << 20
 
-# Of functions that have been unpickled here.
+# Functions that stay unpickled here, of so many bytes at most: what is held by larger ones is to be given back.
 FUNCTIONS = 8
+SMALL = 1 << 20
 
 is_worker: ContextVar[bool] = ContextVar("megalith_is_worker", default=False)
 """Whether the running code is an item of a map."""
@@ -66,8 +70,10 @@ class Order:
     """What a worker is to do, packed."""
 
     token: str
-    """Names the function, so that it is unpickled once."""
+    """Names the function, so that it is unpickled once; empty if it is to be unpickled for each order."""
     function: bytes
+    code: str | None
+    """The digest of the function, if it travels by name: workers may know another one of that name."""
     items: list[bytes]
     pause_s: float
     """When to report."""
@@ -90,6 +96,8 @@ class Report:
     missing: tuple[str, str] | None = None
     """The module that could not be imported here, and the message."""
     is_out_of_reach: bool = False
+    died: tuple[int, int] | None = None
+    """The process that had the same order before and died, and the item it was at."""
 
 
 @contextmanager
@@ -123,7 +131,12 @@ def work(data: bytes) -> Report:
     """Do the items of a packed `Order`."""
     order: Order = pickle.loads(data)
     report = Report(f"process {os.getpid()} on {socket.gethostname()}")
-    mark = marker(order.place)
+    mark, before = marker(order.place)
+    if before is not None:
+        # Dask tries again by itself. Whether to do so is decided where the map was called.
+        mark(0)
+        report.died = before
+        return report
     start, nbytes = time.perf_counter(), 0
     with as_worker(order.share.here()):
         for i, item in enumerate(order.items, 1):
@@ -169,9 +182,23 @@ def _function(order: Order) -> Callable[..., Any]:
     with _lock:
         found = _functions.get(order.token)
     if found is None:
-        loaded: Callable[..., Any] = pickle.loads(order.function)
-        with _lock:
-            found = _functions.setdefault(order.token, loaded)
-            if len(_functions) > FUNCTIONS:
-                _functions.popitem(last=False)
+        found = pickle.loads(order.function)
+        if order.code is not None and code_of(found) != order.code:
+            message = f"{found.__module__}.{found.__qualname__} is another function here than where it was sent from"
+            raise ImportError(message, name=found.__module__)
+        if order.token:
+            with _lock:
+                _functions[order.token] = found
+                if len(_functions) > FUNCTIONS:
+                    _functions.popitem(last=False)
     return found
+
+
+def code_of(function: Callable[..., Any]) -> str | None:
+    """Return the digest of a function of the user's, None if it has none that says anything."""
+    if not is_user_module(getattr(function, "__module__", None)):
+        return None
+    try:
+        return digest(function)
+    except MegalithError:
+        return None

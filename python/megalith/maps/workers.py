@@ -76,10 +76,13 @@ class Death:
         Which one.
     at : int or None
         Which item of the chunk it was at, from 1 on; 0 if it had nothing to do with the chunk, None if not known.
+    others : int
+        How many others had died of the chunk before.
     """
 
     worker: str
     at: int | None
+    others: int = 0
 
 
 class Workers(ABC):
@@ -130,7 +133,11 @@ class Workers(ABC):
     def received(self, chunk: Chunk) -> Report | Death:
         """Return what became of a chunk that has ended."""
         self.chunks.discard(chunk)
-        return self.report(chunk)
+        report = self.report(chunk)
+        if isinstance(report, Death) or report.died is None:
+            return report
+        pid, at = report.died
+        return Death(f"process {pid}", at)
 
     @abstractmethod
     def report(self, chunk: Chunk) -> Report | Death:
@@ -143,7 +150,7 @@ class Workers(ABC):
         """
 
     def look(self) -> None:  # noqa: B027  # Most need not.
-        """Raise if there is nobody left to wait for; called from time to time while nothing comes back."""
+        """See who is there, and raise if nobody is left to wait for; called from time to time."""
 
     @abstractmethod
     def stop(self, *, interrupt: bool) -> None:

@@ -125,7 +125,7 @@ def artificial_masks(n_spikes: int, n_channels: int, *, seed: int | None = None)
     >>> bool(((masks == 0) | (masks >= 0.25)).all())
     True
     """
-    masks = _random(seed).random(_shape((n_spikes, n_channels), "n_spikes, n_channels"))
+    masks = _random(seed).random(_checks.lengths("n_spikes, n_channels", (n_spikes, n_channels)))
     masks[masks < MASKED] = 0
     return masks
 
@@ -199,7 +199,7 @@ def artificial_spike_clusters(n_spikes: int, n_clusters: int, low: int = 0, *, s
     >>> sorted(set(artificial_spike_clusters(100, 5, low=2, seed=0).tolist()))
     [2, 3, 4]
     """
-    shape = _shape((n_spikes,), "n_spikes")
+    shape = _checks.lengths("n_spikes", (n_spikes,))
     high = max(_checks.integer("n_clusters", n_clusters), 1)
     if _checks.integer("low", low) >= high:
         message = f"low: got {low}, expected less than the number of clusters, {high}"
@@ -241,7 +241,7 @@ def artificial_spike_samples(n_spikes: int, max_isi: int = 50, *, seed: int | No
     >>> int(np.diff(samples).max()) < 50
     True
     """
-    shape = _shape((n_spikes,), "n_spikes")
+    shape = _checks.lengths("n_spikes", (n_spikes,))
     gaps = _random(seed).integers(0, _checks.positive_int("max_isi", max_isi), shape)
     return np.cumsum(gaps, out=gaps)
 
@@ -278,22 +278,14 @@ def artificial_correlograms(n_clusters: int, n_samples: int, *, seed: int | None
     >>> artificial_correlograms(3, 20, seed=0).shape
     (3, 3, 20)
     """
-    return _random(seed).random(_shape((n_clusters, n_clusters, n_samples), "n_clusters, n_samples"))
+    return _random(seed).random(_checks.lengths("n_clusters, n_samples", (n_clusters, n_clusters, n_samples)))
 
 
 def _random(seed: int | None) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _shape(lengths: tuple[Any, ...], names: str) -> tuple[int, ...]:
-    shape = tuple(_checks.integer(names, n) for n in lengths)
-    if any(n < 0 for n in shape):
-        message = f"{names}: got {shape}, expected lengths of 0 or more"
-        raise ArgumentError(message, name=names, got=shape, expected="int >= 0")
-    return shape
-
-
 def _noise(lengths: tuple[Any, ...], seed: int | None) -> Floats:
-    values = _random(seed).standard_normal(_shape(lengths, "shape"))
+    values = _random(seed).standard_normal(_checks.lengths("shape", lengths))
     values *= NOISE
     return values

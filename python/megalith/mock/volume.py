@@ -11,7 +11,7 @@ from megalith import _checks
 from megalith.arrays import correlate1d
 from megalith.arrays.sink import Target, sink_dtype
 from megalith.arrays.source import is_path
-from megalith.exceptions import ArgumentError, DTypeError, ShapeError
+from megalith.exceptions import DTypeError, ShapeError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -87,13 +87,10 @@ def artificial_volume(
     >>> volume.shape, volume.dtype
     ((40, 64, 64), dtype('uint8'))
     """
-    lengths = tuple(_checks.integer("shape", n) for n in shape)
+    lengths = _checks.lengths("shape", shape)
     if not 1 <= len(lengths) <= 3:
         message = f"shape: got {len(lengths)} axes, expected one to three"
         raise ShapeError(message, name="shape", got=lengths, expected="one to three lengths")
-    if any(n < 0 for n in lengths):
-        message = f"shape: got {lengths}, expected lengths of 0 or more"
-        raise ArgumentError(message, name="shape", got=lengths, expected="int >= 0")
     is_given = sink is not None and not is_path(sink)
     kind = sink_dtype(sink) if is_given else np.dtype(dtype)
     if kind.kind not in "iuf":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from megalith import _core
 from megalith.exceptions import DTypeError
+from megalith.records.nested import shown
 
 if TYPE_CHECKING:
     from megalith._typing import AnyArray
@@ -374,15 +375,6 @@ def _unordered(tag: bytes) -> Encoder:
 
 builtin(set)(_unordered(b"<"))
 builtin(frozenset)(_unordered(b"S"))
-
-
-def shown(key: Any) -> str:
-    """Return a key as a message shows it."""
-    try:
-        words = repr(key)
-    except Exception:
-        return f"<{type(key).__name__}>"
-    return words if len(words) <= 40 else words[:37] + "..."
 
 
 def text(words: str) -> bytes:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from megalith.records.encoding import Refused, Work, encode, encode_part, named, other, qualified, shown, text
+from megalith.records.encoding import Refused, Work, encode, encode_part, named, other, qualified, text
+from megalith.records.nested import shown
 
 # Frames of one type of numbers with more columns are read as one array.
 MANY_COLUMNS = 64

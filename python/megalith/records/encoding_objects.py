@@ -29,9 +29,9 @@ from megalith.records.encoding import (
     named,
     other,
     qualified,
-    shown,
     text,
 )
+from megalith.records.nested import shown
 from megalith.records.origin import is_user_class, package_version
 
 if TYPE_CHECKING:

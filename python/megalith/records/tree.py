@@ -11,13 +11,13 @@ without axes).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from megalith import _npy
-from megalith._optional import is_instance
-from megalith.exceptions import DTypeError, FormatError
+from megalith.exceptions import FormatError
+from megalith.records.nested import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +30,8 @@ MOST_LEVELS = 200
 # Larger integers are not numbers to other readers of JSON.
 LARGEST_INT = 2**53
 
-# What a message shows of a key.
-SHOWN_KEY = 40
-
 SUPPORTED = "arrays, NumPy scalars, str, int, float, bool, None, and tuples, lists and dicts of these"
+KEPT = (dict, list, tuple, str, int)
 KEYS = "str, int, float, bool and None"
 
 _NUMBERS = "biufcmM"
@@ -84,32 +82,14 @@ def flatten(value: Any, name: str = "result", *, exact: bool = False) -> tuple[A
         return work.too_deep(value)
 
 
-class _Flattening:
+class _Flattening(Walk):
     """The arrays found so far, and where the work is."""
 
     def __init__(self, name: str, *, exact: bool) -> None:
-        self.name = name
+        super().__init__(name, SUPPORTED, MOST_LEVELS)
         self.exact = exact
         self.leaves: list[AnyArray] = []
         self._index: dict[int, int] = {}
-        self._path: list[Any] = []
-        self._open: set[int] = set()
-
-    def where(self) -> str:
-        """Return the place as Python would write it."""
-        return self.name + "".join(f"[{_shown(key)}]" for key in self._path)
-
-    def refuse(self, got: str, problem: str) -> NoReturn:
-        """Raise the error for what is there."""
-        message = f"{self.where()}: {problem}; supported are {SUPPORTED}"
-        raise DTypeError(message, name=self.where(), got=got, supported=SUPPORTED)
-
-    def too_deep(self, value: Any) -> NoReturn:
-        """Raise the error for what lies too deep."""
-        depth = len(self._path)
-        del self._path[3:]
-        what = f"from here on {depth - len(self._path)} more levels of containers"
-        self.refuse(type(value).__name__, f"{what}; at most {MOST_LEVELS} levels can be kept")
 
     def node(self, value: Any) -> Any:
         """Return the tree of a value."""
@@ -128,26 +108,13 @@ class _Flattening:
             return self._scalar(value)
         if kind is dict or kind is list or kind is tuple:
             return self._container(value)
-        return self._refuse_type(value)
+        return self.refuse_type(value, KEPT)
 
     def _container(self, value: Any) -> Any:
-        if id(value) in self._open:
-            self.refuse(type(value).__name__, f"this {type(value).__name__} contains itself")
-        if len(self._open) == MOST_LEVELS:
-            self.too_deep(value)
-        self._open.add(id(value))
-        if type(value) is dict:
-            nodes: Any = self._dict(value)
-        else:
-            nodes = []
-            for i, item in enumerate(value):
-                self._path.append(i)
-                nodes.append(self.node(item))
-                self._path.pop()
-            if type(value) is tuple:
-                nodes = {"tuple": nodes}
-        self._open.remove(id(value))
-        return nodes
+        self.enter(value)
+        nodes: Any = self._dict(value) if type(value) is dict else self.nodes(value)
+        self.leave(value)
+        return {"tuple": nodes} if type(value) is tuple else nodes
 
     def _dict(self, value: dict[Any, Any]) -> Any:
         keys, nodes = [], []
@@ -167,23 +134,15 @@ class _Flattening:
         found = self._index.get(id(array))
         if found is not None:
             return found
-        if is_instance(array, "numpy.ma", "MaskedArray"):
-            problem = "a masked array, whose mask would be lost; give array.filled(value), or (array.data, array.mask)"
-            self.refuse("MaskedArray", problem)
+        self.refuse_masked(array)
         kind = type(array)
         if self.exact and kind not in (np.ndarray, np.memmap) and kind.__module__.partition(".")[0] != "megalith":
             problem = f"a {kind.__name__}, which would come back as a plain array; convert it with np.asarray(...)"
             self.refuse(kind.__name__, problem)
-        self._check(array.dtype)
+        self.describe(array.dtype)
         self.leaves.append(np.asarray(array))
         self._index[id(array)] = len(self.leaves) - 1
         return len(self.leaves) - 1
-
-    def _check(self, dtype: np.dtype[Any]) -> None:
-        try:
-            _npy.describe(dtype)
-        except DTypeError as error:
-            self.refuse(str(dtype), error.message.removeprefix("sink: "))
 
     def _scalar(self, value: Any) -> Any:
         kind = type(value)
@@ -192,28 +151,11 @@ class _Flattening:
         if kind is np.bytes_:
             return {"numpy.bytes": value.hex()}
         if kind is not value.dtype.type:
-            self._refuse_type(value)
+            self.refuse_type(value, KEPT)
         if value.dtype.kind in _NUMBERS and np.dtype(value.dtype.str) == value.dtype:
             return {"numpy": [value.dtype.str, value.tobytes().hex()]}
-        self._check(value.dtype)
+        self.describe(value.dtype)
         return {"record": self._array(np.ndarray((), value.dtype, value.tobytes()))}
-
-    def _refuse_type(self, value: Any) -> NoReturn:
-        kind = type(value)
-        for base, mend in ((dict, "dict"), (list, "list"), (tuple, "tuple"), (str, "str"), (int, "int")):
-            if isinstance(value, base) and not isinstance(value, np.generic):
-                problem = f"a {kind.__name__}, which would come back as a plain {mend}; convert it with {mend}(...)"
-                self.refuse(kind.__name__, problem)
-        self.refuse(kind.__name__, f"got {kind.__module__}.{kind.__qualname__}")
-
-
-def _shown(key: Any) -> str:
-    """Return a key for a message."""
-    try:
-        text = repr(key)
-    except Exception:  # A key of any type; its own error is not what is wrong.
-        text = f"a {type(key).__name__}"
-    return text if len(text) <= SHOWN_KEY else text[:SHOWN_KEY] + "..."
 
 
 def _text(value: str) -> Any:

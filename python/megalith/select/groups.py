@@ -57,7 +57,8 @@ def id_array(name: str, ids: Any) -> Ints:
     ShapeError, DTypeError
         As `id_source`.
     """
-    if isinstance(ids, set | frozenset | range) or (hasattr(ids, "__iter__") and not hasattr(ids, "__len__")):
+    is_array = hasattr(ids, "__len__") or hasattr(ids, "shape")
+    if isinstance(ids, set | frozenset | range) or (hasattr(ids, "__iter__") and not is_array):
         ids = list(ids)
     elif hasattr(ids, "keys"):
         ids = list(ids.keys())
@@ -75,7 +76,7 @@ class Windows:
     threads : int, optional
         Threads that read.
     rows : int
-        Stretches are a whole number of so many rows, but for the last.
+        Stretches are a whole number of so many rows, but for the last; and of chunks, where both can be.
     """
 
     def __init__(self, source: Source, threads: int | None, rows: int = 1) -> None:
@@ -83,8 +84,11 @@ class Windows:
         self._threads = threads
         self._reader = source.reader() if source.streams else None
         row_bytes = source.dtype.itemsize * math.prod(source.shape[1:])
-        step = WINDOW_BYTES // max(row_bytes, 1) // rows * rows
-        self.step = max(step, rows) if source.streams else max(source.shape[0], 1)
+        most = WINDOW_BYTES // max(row_bytes, 1)
+        chunk = source.chunks[0] if source.chunks else 1
+        whole = math.lcm(rows, chunk)
+        step = most // whole * whole or max(most // rows, -(-chunk // rows)) * rows
+        self.step = step if source.streams else max(source.shape[0], 1)
 
     def __len__(self) -> int:
         return -(-self._source.shape[0] // self.step)

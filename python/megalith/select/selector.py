@@ -205,7 +205,7 @@ class Selector:
         limit = (
             None
             if max_n_spikes_per_cluster is None
-            else subsets.count("max_n_spikes_per_cluster", max_n_spikes_per_cluster)
+            else _checks.count("max_n_spikes_per_cluster", max_n_spikes_per_cluster)
         )
         batch = None if batch is None else _checks.positive_int("batch", batch)
         filters = self._filters(subset_chunks, subset_spikes)

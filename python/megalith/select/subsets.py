@@ -7,27 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megalith import _checks
-from megalith.exceptions import ArgumentError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from megalith._typing import AnyArray
-
-
-def count(name: str, value: Any) -> int:
-    """Return a whole number of 0 or more.
-
-    Raises
-    ------
-    ArgumentError
-        For anything else.
-    """
-    number = _checks.integer(name, value)
-    if number < 0:
-        message = f"{name}: got {number}, expected a whole number of 0 or more"
-        raise ArgumentError(message, name=name, got=number, expected="int >= 0")
-    return number
 
 
 def regular_subset(spikes: Any, n_spikes_max: int | None = None, offset: int = 0) -> npt.NDArray[np.int64]:
@@ -67,11 +51,11 @@ def regular_subset(spikes: Any, n_spikes_max: int | None = None, offset: int = 0
     >>> regular_subset([2, 3, 5, 7, 11, 13, 17], 3)
     array([ 2,  7, 17])
     """
-    offset = count("offset", offset)
+    offset = _checks.count("offset", offset)
     if isinstance(spikes, list | tuple | range):
         spikes = np.asarray(spikes, dtype=np.int64)
     n = len(spikes)
-    wanted = n if n_spikes_max is None else count("n_spikes_max", n_spikes_max)
+    wanted = n if n_spikes_max is None else _checks.count("n_spikes_max", n_spikes_max)
     if wanted >= n:
         return np.asarray(spikes, dtype=np.int64)
     if wanted == 0:

@@ -305,4 +305,4 @@ class MapContract:
         assert results == [0, 1, 2, 4, 5, 6, 7]
         assert isinstance(failure.error, WorkerDiedError)
         assert "item 3" in str(failure.error)
-        assert failure.error.index == 3
+        assert vars(failure.error)["index"] == 3

@@ -64,16 +64,17 @@ const BOX: usize = 1 << 16;
 /// Cells of an item of work: a few boxes.
 const ITEM: usize = 1 << 19;
 
-/// `sink[p] = lut[sum over k of weights[k] * source[p + k - shape / 2]]`, with zeros beyond the borders.
+/// `sink[p] = lut[sum over k of weights[k] * source[start + p + k - shape / 2]]`, with zeros beyond the borders.
 ///
 /// Sums of integers by integer weights are exact (modulo 2^64), all others are doubles, added in the C order of the
 /// kernel and truncated once. Entries of the table are moved, whatever they mean.
 ///
 /// # Shapes
-/// `source`, `sink` (n0..nk), at least one axis; `kernel` of as many axes, each at least 1; `lut` (m).
+/// `source` (n0..nk), at least one axis; `sink` of as many, all of the source or a part of it that begins at `start`,
+/// no later than the centre of the kernel; `kernel` of as many axes, each at least 1; `lut` (m).
 ///
 /// # Errors
-/// [`Error::IndexRange`] with the first position, in C order, whose sum is no index of the table (negative ones
+/// [`Error::IndexRange`] with the first position of the sink, in C order, whose sum is no index of the table (negative ones
 /// included), the content of the sink is then unspecified; [`Error::Shape`] for shapes that do not fit each other;
 /// [`Error::Argument`] for a kernel without weights; [`Error::DType`] for a source that is not real;
 /// [`Error::Cancelled`].
@@ -92,14 +93,17 @@ pub fn apply_lut_to_index<L: Pod>(
     kernel: &Kernel<'_>,
     lut: &[L],
     sink: SinkView<'_>,
+    start: &[usize],
 ) -> Result<()> {
-    check(&source, kernel, &sink)?;
+    check(&source, kernel, &sink, start)?;
     let is_integer = match_dtype!(integer dtype, T => { let _ = T::default(); true }, else false);
     loader("source", dtype)?;
     if sink.is_empty() {
         return Ok(());
     }
-    let grid = Grid::new(sink.shape(), by_stride(sink.shape(), sink.strides()), kernel.shape, BOX, ITEM);
+    let before: Vec<usize> = kernel.shape.iter().zip(start).map(|(k, start)| k / 2 - start).collect();
+    let axes = by_stride(sink.shape(), sink.strides());
+    let grid = Grid::new(sink.shape(), axes, kernel.shape, &before, BOX, ITEM);
     let work = Work { workers, source: source.permute(&grid.axes), sink: sink.permute(&grid.axes), grid, lut };
     match kernel.weights {
         Weights::Integer(weights) if is_integer => {
@@ -126,10 +130,13 @@ pub fn apply_lut_to_index<L: Pod>(
     }
 }
 
-fn check(source: &SourceView<'_>, kernel: &Kernel<'_>, sink: &SinkView<'_>) -> Result<()> {
+fn check(source: &SourceView<'_>, kernel: &Kernel<'_>, sink: &SinkView<'_>, start: &[usize]) -> Result<()> {
     let shape = source.shape();
-    if sink.shape() != shape {
-        let (got, expected) = (format!("{:?}", sink.shape()), format!("{shape:?}, the shape of the source"));
+    let is_inside = |((n, start), whole): ((&usize, &usize), &usize)| n.saturating_add(*start) <= *whole;
+    if [sink.shape().len(), start.len()] != [shape.len(); 2]
+        || !sink.shape().iter().zip(start).zip(shape).all(is_inside)
+    {
+        let (got, expected) = (format!("{:?}", sink.shape()), format!("a part of {shape:?} from {start:?} on"));
         return Err(Error::Shape { name: "sink", got, expected });
     }
     if kernel.shape.len() != shape.len() || shape.is_empty() {
@@ -147,6 +154,10 @@ fn check(source: &SourceView<'_>, kernel: &Kernel<'_>, sink: &SinkView<'_>) -> R
     if len == 0 {
         let expected = "at least one weight".to_owned();
         return Err(Error::Argument { name: "kernel", got: "no weights".to_owned(), expected });
+    }
+    if start.iter().zip(kernel.shape).any(|(start, k)| *start > k / 2) {
+        let expected = "no more than half the kernel's shape".to_owned();
+        return Err(Error::Argument { name: "start", got: format!("{start:?}"), expected });
     }
     Ok(())
 }

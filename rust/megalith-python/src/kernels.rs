@@ -184,19 +184,21 @@ pub(crate) fn apply_lut(
     })
 }
 
-/// See `megalith.apply_lut_to_index`; `kernel` is contiguous int64 or float64, `lut` as in `apply_lut`.
+/// See `megalith.apply_lut_to_index`; `kernel` is contiguous int64 or float64, `lut` as in `apply_lut`. The sink begins
+/// at `start` in the source, no later than the centre of the kernel.
 #[pyfunction]
-#[pyo3(signature = (source, kernel, lut, sink, processes=None, progress=None))]
+#[pyo3(signature = (source, kernel, lut, sink, start, processes=None, progress=None))]
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn apply_lut_to_index(
     py: Python<'_>,
     source: Array<'_, '_>,
     kernel: Array<'_, '_>,
     lut: Array<'_, '_>,
     sink: Array<'_, '_>,
+    start: Vec<usize>,
     processes: Option<usize>,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    same_shape(py, source, sink)?;
     let input = self::source(source, "source")?;
     let weights = self::source(kernel, "kernel")?;
     let shape = weights.view.shape().to_vec();
@@ -221,6 +223,7 @@ pub(crate) fn apply_lut_to_index(
                     &kernel,
                     entries(&table, &mut Vec::new())?,
                     sink,
+                    &start,
                 )
             };
         }

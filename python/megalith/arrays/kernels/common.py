@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import megalith.arrays as settings
 from megalith import _checks, _core
 from megalith._threads import requested
@@ -15,8 +13,10 @@ from megalith.exceptions import ArgumentError, DTypeError, IndexRangeError, Layo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+
     from megalith._progress import Bar
-    from megalith._typing import AnyArray, Box, Order, Processes
+    from megalith._typing import AnyArray, Order, Processes
     from megalith.arrays.sink import Target
     from megalith.arrays.source import Source
 
@@ -102,40 +102,50 @@ def is_streamed(source: Source, target: Target) -> bool:
 def elementwise(
     source: Source,
     target: Target,
-    kernel: Callable[[AnyArray, AnyArray], None],
+    kernel: Callable[[AnyArray, AnyArray, tuple[int, ...]], None],
     threads: int | None,
     bar: Bar,
     before: tuple[int, ...] | None = None,
     after: tuple[int, ...] | None = None,
 ) -> None:
-    """Run a kernel whose result at a position depends on the source within a margin of it."""
+    """Run a kernel whose result at a position depends on the source within a margin of it.
+
+    The kernel is given values, where the results go, and where in the values these begin.
+    """
     refuse_other_view(source, target)
-    if not is_streamed(source, target):
-        kernel(source.array, target.array)
-        return
     margin = (0,) * source.ndim
+    if not is_streamed(source, target):
+        kernel(source.array, target.array, margin)
+        return
     windows = boxes(
         source.shape,
         max(source.dtype.itemsize, target.dtype.itemsize),
         order_of(source),
-        chunks=source.chunks or target.chunks,
+        chunks=source.chunks,
+        sink_chunks=target.chunks,
     )
     bar.split(len(windows))
     reader = source.reader()
+    wrong: dict[tuple[int, ...], IndexRangeError] = {}
     for window in windows:
-        grown, inner = with_halo(window, source.shape, before or margin, after or margin)
-        values = reader.read(grown, processes=threads)
-        out = target.view(window) if grown == window else np.empty(values.shape, target.dtype)
-        try:
-            kernel(values, out)
-        except IndexRangeError as error:
-            raise _moved(error, grown) from None
-        target.store(window, out if grown == window else out[inner])
+        first = tuple(part.start for part in window)
+        if not wrong or first < min(wrong):
+            grown, inner = with_halo(window, source.shape, before or margin, after or margin)
+            values, out = reader.read(grown, processes=threads), target.view(window)
+            try:
+                kernel(values, out, tuple(part.start for part in inner))
+            except IndexRangeError as error:
+                # Windows do not always follow each other in C order: a later one may have an earlier position.
+                position = tuple(start + i for start, i in zip(first, error.position, strict=True))  # type: ignore[attr-defined]
+                wrong[position] = _moved(error, position)
+            if not wrong:
+                target.store(window, out)
         bar.part_done()
+    if wrong:
+        raise wrong[min(wrong)]
 
 
-def _moved(error: IndexRangeError, window: Box) -> IndexRangeError:
+def _moved(error: IndexRangeError, position: tuple[int, ...]) -> IndexRangeError:
     """Return an error of a window with its position in the whole array."""
-    position = tuple(part.start + i for part, i in zip(window, error.position, strict=True))  # type: ignore[attr-defined]
     message = error.message.replace(f"position {list(error.position)}", f"position {list(position)}")  # type: ignore[attr-defined]
     return IndexRangeError(message, index=error.index, size=error.size, position=position)  # type: ignore[attr-defined]

@@ -227,7 +227,9 @@ def _correlate_streamed(
 ) -> None:
     """Correlate window by window: whole lines where they fit, otherwise stretches of lines with a margin."""
     itemsize = max(source.dtype.itemsize, target.dtype.itemsize)
-    windows = boxes(source.shape, itemsize, order_of(source), chunks=source.chunks or target.chunks, keep=axis)
+    windows = boxes(
+        source.shape, itemsize, order_of(source), chunks=source.chunks, sink_chunks=target.chunks, keep=axis
+    )
     bar.split(len(windows))
     reader = source.reader()
     n = source.shape[axis]

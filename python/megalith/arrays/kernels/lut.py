@@ -102,7 +102,7 @@ def apply_lut(
         table = _cast_table(table, target.dtype)
         with progress(verbose, "apply_lut", source.nbytes) as bar:
 
-            def kernel(values: AnyArray, out: AnyArray) -> None:
+            def kernel(values: AnyArray, out: AnyArray, _: tuple[int, ...]) -> None:
                 _core.apply_lut(values, table, out, mode, threads, bar.tick)
 
             elementwise(source, target, kernel, threads, bar)
@@ -194,12 +194,12 @@ def apply_lut_to_index(
             raise DTypeError(message, name="lut", got=str(table.dtype), supported="items of 1, 2, 4, 8 or 16 bytes")
         with progress(verbose, "apply_lut_to_index", source.nbytes) as bar:
 
-            def run(values: AnyArray, out: AnyArray) -> None:
+            def run(values: AnyArray, out: AnyArray, start: tuple[int, ...]) -> None:
                 if values.ndim == 0:
                     values, out = values.reshape(1), out.reshape(1)
-                    _core.apply_lut_to_index(values, weights.reshape(1), table, out, threads, bar.tick)
+                    _core.apply_lut_to_index(values, weights.reshape(1), table, out, (0,), threads, bar.tick)
                 else:
-                    _core.apply_lut_to_index(values, weights, table, out, threads, bar.tick)
+                    _core.apply_lut_to_index(values, weights, table, out, start, threads, bar.tick)
 
             elementwise(source, target, run, threads, bar, before, after)
     return target.result

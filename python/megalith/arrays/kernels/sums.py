@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from megalith._typing import AnyArray, Processes, SourceLike
+    from megalith._typing import AnyArray, Box, Processes, SourceLike
     from megalith.arrays.source import Source
 
 
@@ -127,46 +127,64 @@ def _reduce(
     if not source.streams:
         kernel(source.array, boundaries, sums, threads)
         return sums
-    # Each block is cut in pieces as the core cuts it; windows hold whole pieces, and the sums of pieces are summed up
-    # again by the core: the same tree as in memory.
+    # Each block is cut in pieces as the core cuts it, and the sums of pieces are summed up again by the core: the same
+    # tree as in memory.
     piece = _core.SUM_PIECE
     cuts = [np.append(np.arange(a, b, piece), b) if b > a else np.array([a]) for a, b in itertools.pairwise(boundaries)]
     edges = np.unique(np.concatenate(cuts)) if cuts else boundaries
-    partials = np.zeros(max(len(edges) - 1, 0), dtype)
-    reader = _FlatReader(source)
-    step = max(reader.window // piece, 1)
-    for first in range(0, len(partials), step):
-        part = edges[first : first + step + 1]
-        values = reader.read(int(part[0]), int(part[-1]), threads)
-        kernel(values, part - part[0], partials[first : first + step], threads)
-    _core.block_sums(partials, np.searchsorted(edges, boundaries), sums, threads)
+    pieces = _Pieces(kernel, edges, np.zeros(max(len(edges) - 1, 0), dtype), threads)
+    reader = source.reader()
+    for window in boxes(source.shape, source.dtype.itemsize, "C", chunks=source.chunks):
+        values = reader.read(window, processes=threads)
+        axis = _run_axis(window, source.shape)
+        lines = itertools.product(*(range(part.start, part.stop) for part in window[:axis]))
+        runs = values.reshape(-1, math.prod(values.shape[axis:]))
+        for line, run in zip(lines, runs, strict=True):
+            pieces.add(flat_start((*(slice(i, i + 1) for i in line), *window[axis:]), source.shape), run)
+    _core.block_sums(pieces.sums, np.searchsorted(edges, boundaries), sums, threads)
     return sums
 
 
-class _FlatReader:
-    """Stretches of the C-order sequence of a source that is read in boxes."""
+def _run_axis(box: Box, shape: tuple[int, ...]) -> int:
+    """Return the first axis from which on the elements of a box are a run of the C-order sequence."""
+    cut = [axis for axis, (part, n) in enumerate(zip(box, shape, strict=True)) if part.stop - part.start != n]
+    return cut[-1] if cut else 0
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._reader = source.reader()
-        self._boxes = boxes(
-            source.shape, source.dtype.itemsize, "C", chunks=source.chunks if source.ndim == 1 else None
-        )
-        self._starts = [flat_start(box, source.shape) for box in self._boxes]
-        self._held = -1
-        self._values: AnyArray = np.empty(0)
-        self.window = max(math.prod(part.stop - part.start for part in self._boxes[0]), 1) if self._boxes else 1
 
-    def read(self, start: int, stop: int, threads: int | None) -> AnyArray:
-        """Return elements start to stop; asked for in rising order, each window is read once."""
-        pieces = []
-        while start < stop:
-            index = int(np.searchsorted(self._starts, start, side="right")) - 1
-            if index != self._held:
-                self._values = self._reader.read(self._boxes[index], processes=threads).reshape(-1)
-                self._held = index
-            low = start - self._starts[index]
-            piece = self._values[low : low + stop - start]
-            pieces.append(piece)
-            start += len(piece)
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+class _Pieces:
+    """The sums of pieces of the C-order sequence, whose elements come in runs.
+
+    Parts of a piece that come in different runs are kept until it is whole: a float sum depends on the order.
+    """
+
+    def __init__(
+        self, kernel: Callable[..., None], edges: npt.NDArray[np.int64], sums: AnyArray, threads: int | None
+    ) -> None:
+        self._kernel = kernel
+        self._edges = edges
+        self.sums = sums
+        self._threads = threads
+        self._parts: dict[int, tuple[AnyArray, int]] = {}
+
+    def add(self, start: int, run: AnyArray) -> None:
+        """Add the elements from a position on."""
+        edges, stop = self._edges, start + len(run)
+        first = int(np.searchsorted(edges, start, side="right")) - 1
+        last = int(np.searchsorted(edges, stop, side="left"))
+        low, high = first + (edges[first] < start), last - (edges[last] > stop)
+        if low < high:
+            whole = run[edges[low] - start : edges[high] - start]
+            self._kernel(whole, edges[low : high + 1] - edges[low], self.sums[low:high], self._threads)
+        for i in {first, last - 1} - set(range(low, high)):
+            self._add_part(i, max(start, int(edges[i])), run[max(edges[i] - start, 0) : edges[i + 1] - start])
+
+    def _add_part(self, i: int, start: int, part: AnyArray) -> None:
+        begin, length = self._edges[i], int(self._edges[i + 1] - self._edges[i])
+        held = self._parts.pop(i, None)
+        values, n_missing = (np.empty(length, part.dtype), length) if held is None else held
+        values[start - begin : start - begin + len(part)] = part
+        n_missing -= len(part)
+        if n_missing:
+            self._parts[i] = values, n_missing
+        else:
+            self._kernel(values, np.array([0, length]), self.sums[i : i + 1], self._threads)

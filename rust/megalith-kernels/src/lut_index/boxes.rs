@@ -9,7 +9,7 @@ const ROW: usize = 512;
 pub(super) struct Grid {
     /// From the largest stride of the sink to the smallest.
     pub(super) axes: Vec<usize>,
-    /// Lengths of the kernel, and how many of its entries come before the centre.
+    /// Lengths of the kernel, and how many of its entries lie before the source where it stands on the first element.
     pub(super) kernel: Vec<usize>,
     pub(super) before: Vec<usize>,
     /// Extents of a box, and strides of its cells with the rim.
@@ -26,13 +26,20 @@ pub(super) struct Grid {
 
 impl Grid {
     /// Cut a `shape` into boxes of about `cells` cells, rim included, and items of about `item`.
-    pub(super) fn new(shape: &[usize], axes: Vec<usize>, kernel_shape: &[usize], cells: usize, item: usize) -> Self {
+    pub(super) fn new(
+        shape: &[usize],
+        axes: Vec<usize>,
+        kernel_shape: &[usize],
+        before: &[usize],
+        cells: usize,
+        item: usize,
+    ) -> Self {
         let permuted = |values: &[usize]| axes.iter().map(|&a| values[a]).collect::<Vec<usize>>();
         let (lengths, kernel) = (permuted(shape), permuted(kernel_shape));
         let small = extents(&lengths, &kernel, cells, None);
         let large = extents(&lengths, &kernel, item, Some(&small));
         let rim: Vec<usize> = small.iter().zip(&kernel).map(|(e, k)| e + k - 1).collect();
-        let before = kernel.iter().map(|k| k / 2).collect();
+        let before = permuted(before);
         let steps = permuted(&c_steps(shape));
         let (shape, kernel_shape) = (shape.to_vec(), kernel_shape.to_vec());
         Self { before, strides: c_steps(&rim), small, large, kernel, shape, kernel_shape, steps, axes }

@@ -59,7 +59,8 @@ fn check<T: Real>(values: &[T], shape: &[usize], kernel: &Kernel<'_>, exact: Opt
             [SourceView::from_slice(values, shape), SourceView::from_slice(&turned, &other_shape).permute(&reversed)]
         {
             let sink = SinkView::from_slice(&mut out, memory).permute(order);
-            let result = on(threads, |w| apply_lut_to_index(w, source, T::DTYPE, kernel, lut, sink));
+            let whole = vec![0; shape.len()];
+            let result = on(threads, |w| apply_lut_to_index(w, source, T::DTYPE, kernel, lut, sink, &whole));
             match (bad, result) {
                 (None, Ok(())) => {
                     let mut got = vec![0u16; out.len()];
@@ -74,6 +75,32 @@ fn check<T: Real>(values: &[T], shape: &[usize], kernel: &Kernel<'_>, exact: Opt
                 }
                 (bad, result) => panic!("{bad:?} {result:?}"),
             }
+        }
+    }
+    check_part(values, shape, kernel, lut, &sums);
+}
+
+/// Check a sink that is the part of the source from the centre of the kernel on, but for the last of each axis.
+fn check_part<T: Real>(values: &[T], shape: &[usize], kernel: &Kernel<'_>, lut: &[u16], sums: &[i64]) {
+    let start: Vec<usize> = kernel.shape.iter().zip(shape).map(|(k, n)| (k / 2).min(n.saturating_sub(1))).collect();
+    let part: Vec<usize> =
+        start.iter().zip(shape).map(|(start, n)| (n - start).saturating_sub(1).max(1).min(*n)).collect();
+    let mut wanted = Vec::new();
+    for_each_index(&part, |index| {
+        let at = (0..shape.len()).fold(0, |at, a| at * shape[a] + start[a] + index[a]);
+        wanted.push(sums[at]);
+    });
+    let bad = wanted.iter().position(|&sum| sum < 0 || sum >= lut.len() as i64);
+    for threads in [1, 2] {
+        let mut out = vec![0u16; wanted.len()];
+        let (source, sink) = (SourceView::from_slice(values, shape), SinkView::from_slice(&mut out, &part));
+        match (bad, on(threads, |w| apply_lut_to_index(w, source, T::DTYPE, kernel, lut, sink, &start))) {
+            (None, Ok(())) => assert!(out.iter().zip(&wanted).all(|(out, &sum)| *out == lut[sum as usize])),
+            (Some(at), Err(Error::IndexRange { index, position, .. })) => {
+                assert_eq!(index, wanted[at].into());
+                assert_eq!(position.iter().zip(&part).fold(0, |linear, (p, n)| linear * n + p), at);
+            }
+            (bad, result) => panic!("{bad:?} {result:?}"),
         }
     }
 }
@@ -162,13 +189,22 @@ fn apply_lut_to_index_refuses_what_does_not_fit() {
         let weights = vec![1; len];
         let kernel = Kernel { shape: kernel_shape, weights: Weights::Integer(&weights) };
         let (source, sink) = (SourceView::from_slice(&source, shape), SinkView::from_slice(&mut out, &[2, 3]));
-        on(1, |w| apply_lut_to_index(w, source, dtype, &kernel, &[1u8], sink)).unwrap_err()
+        on(1, |w| apply_lut_to_index(w, source, dtype, &kernel, &[1u8], sink, &vec![0; shape.len()])).unwrap_err()
     };
     assert!(matches!(run(&[6], DType::U64, &[1], 1), Error::Shape { name: "sink", .. }));
     assert!(matches!(run(&[2, 3], DType::U64, &[1], 1), Error::Shape { name: "kernel", .. }));
     assert!(matches!(run(&[2, 3], DType::U64, &[1, 2], 1), Error::Shape { name: "kernel", .. }));
     assert!(matches!(run(&[2, 3], DType::U64, &[1, 0], 0), Error::Argument { name: "kernel", .. }));
     assert!(matches!(run(&[2, 3], DType::C64, &[1, 1], 1), Error::DType { name: "source", .. }));
+    let run = |n: usize, start: usize| {
+        let (source, mut out) = ([0u64; 6], vec![0u8; n]);
+        let kernel = Kernel { shape: &[3], weights: Weights::Integer(&[1; 3]) };
+        let (source, sink) = (SourceView::from_slice(&source, &[6]), SinkView::from_slice(&mut out, &[n]));
+        on(1, |w| apply_lut_to_index(w, source, DType::U64, &kernel, &[1u8], sink, &[start]))
+    };
+    assert!(run(5, 1).is_ok());
+    assert!(matches!(run(6, 1), Err(Error::Shape { name: "sink", .. })));
+    assert!(matches!(run(4, 2), Err(Error::Argument { name: "start", .. })));
 }
 
 #[test]
