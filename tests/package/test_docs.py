@@ -14,6 +14,7 @@ from numpydoc.validate import validate
 
 import megalith
 import megalith.context
+import megalith.hdf5
 import megalith.maps
 import megalith.select
 from megalith.testing.faults import run_python
@@ -28,6 +29,7 @@ PUBLIC = (
     megalith,
     megalith.arrays,
     megalith.context,
+    megalith.hdf5,
     megalith.maps,
     megalith.mock,
     megalith.records,

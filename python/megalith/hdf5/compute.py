@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from megalith import _core, _durable, maps
+from megalith import _core, _durable
 from megalith.exceptions import ArgumentError, DTypeError, FileWriteError, FormatError, ShapeError
 from megalith.hdf5 import files, journal
 from megalith.hdf5.decorators import FauxTrial, takes
@@ -23,15 +23,18 @@ from megalith.hdf5.journal import Done, Journal
 from megalith.hdf5.origins import describe
 from megalith.hdf5.plan import arrange, by_shape, chunks_of, cut, shape_of
 from megalith.hdf5.work import Job, Partial, Task, check_memory, other_dtype
-from megalith.records import digest
+from megalith.records.digest import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from megalith._typing import AnyArray, Box, PathLike, SourceLike
     from megalith.context import Context
+    from megalith.maps import Failure
 
 Layout: TypeAlias = Literal["virtual", "single"]
+# Shape and type of results, by the shape of blocks.
+Expected: TypeAlias = dict[tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any]]]
 LAYOUTS = ("virtual", "single")
 
 # Bytes of a chunk of a compressed dataset, about.
@@ -227,7 +230,7 @@ class _Run:
         self.is_virtual = identity["layout"] == "virtual"
         self.is_mean = identity["layout"] == "mean"
         self.done: dict[int, Done] = {}
-        self.failures: dict[int, maps.Failure] = {}
+        self.failures: dict[int, Failure] = {}
 
     def go(self, *, resume: bool) -> None:
         self._refuse_another(resume=resume)
@@ -296,7 +299,7 @@ class _Run:
         else:
             self._work_on_one(results, dtype)
 
-    def _dry_run(self) -> dict[tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any]]] | None:
+    def _dry_run(self) -> Expected | None:
         """Ask the function for shapes and types of its results, by the shapes of blocks; None if it does not say."""
         if not takes(self.job.func, "noCompute"):
             return None
@@ -316,7 +319,7 @@ class _Run:
             self.job = replace(self.job, options={**self.job.options, "chunkShape": largest})
         return found
 
-    def _scout(self) -> dict[tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any]]]:
+    def _scout(self) -> Expected:
         """Compute the first block of each shape, to see what the function gives."""
         shapes = by_shape(self.boxes)
         self._map(self.job, [Task(indices[0], self.boxes[indices[0]]) for indices in shapes.values()])
@@ -330,6 +333,8 @@ class _Run:
         tasks = [task for task in tasks if task.number not in self.done]
         if not tasks:
             return
+        from megalith import maps
+
         results = maps.run(
             job, tasks, workers=self.workers, on_error="keep", verbose=self.verbose, desc=f"compute {self.path.name}"
         )
@@ -405,6 +410,7 @@ class _Run:
         image = files.plain_image(shape, dtype, self.job.dataset, self._attributes(), {RUN: json.dumps(self.identity)})
         with files.draft(self.partial_path, image.nbytes) as draft:
             image.write(draft)
+        _durable.sync(self.path.parent)
         return Partial(self.partial_path, self.partial_path.stat().st_ino, image.offset, shape, dtype)
 
     # The end.
@@ -479,6 +485,7 @@ class _Run:
                         files.move_chunks(block, target, tuple(part.start for part in place))
                         continue
                 target[place] = self._read_block(i, one)
+        _durable.sync(self.path.parent)
 
     def _attributes(self) -> dict[str, Any]:
         """Say how the result is made."""
@@ -522,7 +529,7 @@ class _Run:
             message = f"{self.path}: the result needs {nbytes:,} bytes more, and {free:,} are free"
             raise FileWriteError(message, path=self.path, wanted=nbytes, done=0, errno=errno.ENOSPC)
 
-    def _block_bytes(self, expected: Mapping[Any, tuple[tuple[int, ...], np.dtype[Any]]] | None = None) -> int:
+    def _block_bytes(self, expected: Expected | None = None) -> int:
         """Return the bytes of the largest block, with its result if that is known."""
         itemsize: int = self.job.origin.dtype.itemsize
         if expected is None:

@@ -86,14 +86,12 @@ class _Pages(io.RawIOBase):
 
     def pieces(self) -> list[tuple[int, bytes]]:
         """Return what was written, pages next to each other as one piece."""
-        found: list[tuple[int, bytes]] = []
+        found: list[tuple[int, list[bytearray]]] = []
         for page in sorted(self._pages):
-            place, data = page * PAGE, bytes(self._pages[page][: max(self.nbytes - page * PAGE, 0)])
-            if found and found[-1][0] + len(found[-1][1]) == place:
-                found[-1] = (found[-1][0], found[-1][1] + data)
-            elif data:
-                found.append((place, data))
-        return found
+            if not found or found[-1][0] + len(found[-1][1]) != page:
+                found.append((page, []))
+            found[-1][1].append(self._pages[page])
+        return [(page * PAGE, b"".join(parts)[: self.nbytes - page * PAGE]) for page, parts in found]
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:
@@ -189,6 +187,12 @@ def virtual_image(
 
 def publish(path: Path, image: Image, array: AnyArray | None = None) -> None:
     """Have a file appear with all that is in it, on the disk, in place of the one that has its name."""
+    put(path, image, array)
+    _durable.sync(path.parent)
+
+
+def put(path: Path, image: Image, array: AnyArray | None = None) -> None:
+    """Do the same, but for the name, which is on the disk when the directory is synced."""
     with draft(path, image.nbytes) as file:
         image.write(file)
         if array is not None and image.offset is not None:
@@ -198,7 +202,7 @@ def publish(path: Path, image: Image, array: AnyArray | None = None) -> None:
 
 @contextmanager
 def draft(path: Path, nbytes: int) -> Iterator[_core.Draft]:
-    """Write a file in a ``with`` block; at its end it has its name, and both are on the disk."""
+    """Write a file in a ``with`` block; at its end it is on the disk and has its name."""
     file = _core.Draft(os.fspath(path), nbytes)
     try:
         yield file
@@ -206,7 +210,6 @@ def draft(path: Path, nbytes: int) -> Iterator[_core.Draft]:
     except BaseException:
         file.discard()
         raise
-    _durable.sync(path.parent)
 
 
 @contextmanager

@@ -113,33 +113,27 @@ def _read_raw(order: Order, ingrid: tuple[Any, ...]) -> AnyArray:
 
 def _write_into(path: Path, order: Order, result: AnyArray) -> None:
     """Write a result into a dataset that is there, while nobody else does."""
-    with mutex(path) as descriptor:
-        with files.open_file(path, "r+") as file:
-            dataset = files.dataset_of(file, order.outdset)
-            if order.keeptrials:
-                dataset[order.outgrid] = result
-            else:
-                added = file.require_group(order.outdset + ADDED)
-                call = None if order.call_id is None else str(order.call_id).replace("/", ":")
-                if call is None or call not in added:
-                    dataset[...] = np.nansum([dataset[()], result], axis=0)
-                if call is not None:
-                    added.require_group(call)
-        os.fsync(descriptor)
+    with mutex(path), files.open_file(path, "r+") as file:
+        dataset = files.dataset_of(file, order.outdset)
+        if order.keeptrials:
+            dataset[order.outgrid] = result
+        else:
+            added = file.require_group(order.outdset + ADDED)
+            call = None if order.call_id is None else str(order.call_id).replace("/", ":")
+            if call is None or call not in added:
+                dataset[...] = np.nansum([dataset[()], result], axis=0)
+            if call is not None:
+                added.require_group(call)
+    _durable.sync_file(path)
 
 
 @contextmanager
-def mutex(path: Path) -> Iterator[int]:
+def mutex(path: Path) -> Iterator[None]:
     """Have a file alone in a ``with`` block, among all who ask for it so.
 
     The lock is one on the open file, which the system takes back when its holder ends, however it ends. On a dask
     worker there is dask's lock as well, for workers on other machines; that one is a lease, which runs out when its
     holder does not renew it.
-
-    Yields
-    ------
-    descriptor : int
-        The file, open.
     """
     with ExitStack() as stack:
         lock = _dask_lock(f"megalith-{path.absolute()}")
@@ -152,7 +146,7 @@ def mutex(path: Path) -> Iterator[int]:
                 break
             _durable.unlock(descriptor)
         stack.callback(_durable.unlock, descriptor)
-        yield descriptor
+        yield
 
 
 def _dask_lock(name: str) -> Any:

@@ -17,7 +17,7 @@ from megalith.arrays.source import as_source, is_path
 from megalith.exceptions import ArgumentError
 from megalith.hdf5.files import dataset_of, open_file
 from megalith.hdf5.virtual import check_sources
-from megalith.records import digest
+from megalith.records.digest import digest
 
 if TYPE_CHECKING:
     from megalith._typing import AnyArray, Box, SourceLike

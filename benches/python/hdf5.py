@@ -1,0 +1,132 @@
+"""Results of blocks to HDF5 by two workers, against h5py in one process: same results, same run, medians, all synced.
+
+    python benches/python/hdf5.py [--repeat N] [--blocks N] [--directory DIR] [--record FILE.json]
+
+Every block is 16 MiB of float64 that is made by the worker; the source is one number for each. Times are wall time from
+the call to the moment when all is on the disk. Workers are started before.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+import megalith
+from megalith import Context, hdf5
+
+N = 1 << 21
+WORKERS = 2
+
+
+def make(block):
+    return np.full((len(block), N), block[0, 0])
+
+
+def mixed(block):
+    """Numbers that compress to about a half."""
+    return np.random.default_rng(int(block[0, 0])).integers(0, 256, (1, N)).astype("f8")
+
+
+def by_h5py(func, source, path, **options):
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("data", (len(source), N), "f8", **options)
+        for i in range(len(source)):
+            dataset[i : i + 1] = func(source[i : i + 1])
+    synced(path)
+
+
+def by_orders(func, source, path, context):
+    """One file that is there, and a lock around each write: Syncopy's way."""
+    with h5py.File(path.with_suffix(".in"), "w") as file:
+        file["data"] = source
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", (len(source), N), "f8")
+    rows = [(slice(i, i + 1), slice(None)) for i in range(len(source))]
+    orders = [{"infile": path.with_suffix(".in"), "ingrid": row, "outfile": path, "outgrid": row} for row in rows]
+    context.map(hdf5.unwrap_io(func), orders)
+    synced(path)
+
+
+def synced(path):
+    file = os.open(path, os.O_RDWR)
+    os.fsync(file)
+    os.close(file)
+
+
+def ways(source, context):
+    """What is timed: name, function of a path, and the name of the peer."""
+
+    def ours(func, **options):
+        return lambda path: hdf5.compute(func, source, path, blocks=len(source), context=context, **options)
+
+    plain, packed = "h5py in one process", "h5py in one process, lzf"
+    yield plain, lambda path: by_h5py(make, source, path), None
+    yield "virtual", ours(make), plain
+    yield "single, lock-free", ours(make, layout="single"), plain
+    yield "orders into one file under a mutex", lambda path: by_orders(make, source, path, context), plain
+    yield packed, lambda path: by_h5py(mixed, source, path, compression="lzf"), None
+    yield "single, lzf", ours(mixed, layout="single", compression="lzf"), packed
+
+
+def clear(directory):
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    os.sync()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--blocks", type=int, default=64)
+    parser.add_argument("--directory", type=Path, help="on the disk to be measured")
+    parser.add_argument("--record", type=Path)
+    options = parser.parse_args()
+    source = np.arange(float(options.blocks))[:, None]
+    times = {}
+    with tempfile.TemporaryDirectory(dir=options.directory) as base:
+        context = Context(Path(base) / "cache", workers=WORKERS)
+        place = Path(base) / "results"
+        place.mkdir()
+        context.map(time.sleep, itertools.repeat(0.1, 2 * WORKERS))
+        found = list(ways(source, context))
+        for turn in range(options.repeat + 1):  # all of them in each turn; the first one warms up
+            for name, write, _ in found:
+                clear(place)
+                start = time.perf_counter()
+                write(place / "a.h5")
+                if turn:
+                    times.setdefault(name, []).append(time.perf_counter() - start)
+        clear(place)
+    rows = []
+    for name, _, peer in found:
+        seconds = statistics.median(times[name])
+        peer_seconds = None if peer is None else statistics.median(times[peer])
+        ratio = None if peer is None else peer_seconds / seconds
+        rows.append({"what": name, "seconds": seconds, "peer": peer, "peer_seconds": peer_seconds, "ratio": ratio})
+        print(f"{name:<40}{seconds:>8.3f} s" + ("" if peer is None else f"{ratio:>7.2f}x  {peer}"), flush=True)
+    if options.record:
+        machine = {
+            "date": time.strftime("%Y-%m-%d"),
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "h5py": h5py.__version__,
+            "megalith": megalith.__version__,
+            "repeat": options.repeat,
+            "blocks": options.blocks,
+        }
+        options.record.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
