@@ -200,6 +200,22 @@ class TestSources:
         finally:
             shared.free(name)
 
+    def test_an_hdf5_file_in_memory_is_a_source(self, tmp_path):
+        context = Context(tmp_path / "cache", workers=2)
+        with h5py.File("nowhere.h5", "w", driver="core", backing_store=False) as file:
+            file["x"] = SOURCE
+            assert np.array_equal(read(compute(double, file["x"], tmp_path / "a.h5", context=context)), 2 * SOURCE)
+            assert np.array_equal(read(compute(double, file, tmp_path / "b.h5", blocks=2)), 2 * SOURCE)
+
+    def test_a_result_one_of_whose_blocks_has_changed_is_another_source(self, tmp_path):
+        first = compute(double, SOURCE, tmp_path / "first.h5", blocks=3)
+        compute(double, first, tmp_path / "second.h5")
+        with h5py.File(tmp_path / "first.h5.blocks" / "1.h5", "r+") as file:
+            file["data"][0, 0] = 7
+        os.utime(tmp_path / "first.h5.blocks" / "1.h5", (1, 1))
+        with pytest.raises(FormatError, match="source differ"):
+            compute(double, first, tmp_path / "second.h5")
+
     def test_concatenated_files_are_a_source(self, tmp_path):
         for i, part in enumerate(np.split(SOURCE, 3)):
             np.save(tmp_path / f"{i}.npy", part)
@@ -312,6 +328,12 @@ class TestResults:
         with h5py.File(sink) as file:
             assert not file["data"][4:8].any()  # what HDF5 itself makes of it
 
+    def test_a_symbolic_link_to_a_result_opens_it(self, tmp_path):
+        (tmp_path / "there").mkdir()
+        sink = compute(double, SOURCE, tmp_path / "there" / "a.h5", blocks=3)
+        (tmp_path / "here.h5").symlink_to(sink)
+        assert np.array_equal(read(tmp_path / "here.h5"), 2 * SOURCE)
+
     def test_opening_a_file_without_virtual_datasets_just_opens_it(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file["x"] = SOURCE
@@ -362,11 +384,14 @@ class TestAnotherRun:
             file["x"] = SOURCE
         (tmp_path / "a.h5.blocks").mkdir()
         (tmp_path / "a.h5.blocks" / "mine.txt").write_text("mine")
+        (tmp_path / "b.h5.partial").write_text("mine")
         for resume in (True, False):
             with pytest.raises(FileExistsError, match="is no result"):
                 compute(double, SOURCE, tmp_path / "mine.h5", resume=resume)
             with pytest.raises(FileExistsError, match="in the way"):
                 compute(double, SOURCE, tmp_path / "a.h5", resume=resume)
+            with pytest.raises(FileExistsError, match=r"b\.h5\.partial"):
+                compute(double, SOURCE, tmp_path / "b.h5", layout="single", resume=resume)
         assert np.array_equal(read(tmp_path / "mine.h5", "x"), SOURCE)
         assert (tmp_path / "a.h5.blocks" / "mine.txt").read_text() == "mine"
 
@@ -429,7 +454,7 @@ class TestDamage:
                 (tmp_path / "a.h5.blocks" / "0.h5").unlink()
             return block
 
-        with pytest.raises(FormatError, match=r"blocks/0\.h5.*is gone"):
+        with pytest.raises(FormatError, match=r"blocks/0\.h5.*gone or damaged"):
             compute(destroy, SOURCE, tmp_path / "a.h5", blocks=4)
         assert not (tmp_path / "a.h5").exists()
 

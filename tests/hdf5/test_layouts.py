@@ -154,6 +154,9 @@ class LayoutTests:
             sink = compute(noted, source, tmp_path / "sink.h5", args=(calls,), blocks=5, context=context, **options)
         assert len(calls.all()) == 5
         assert same(read(sink), source + 1)
+        kept = {path.name for path in tmp_path.glob("sink.h5.blocks/*")}
+        blocks = {f"{i}.{suffix}" for i in range(5) for suffix in ("h5", "json")}
+        assert kept == (blocks | {"run.json"} if options["layout"] == "virtual" else set())
 
 
 class TestHere(LayoutTests):

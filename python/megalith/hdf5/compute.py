@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from megalith.exceptions import ArgumentError, DTypeError, FileWriteError, Forma
 from megalith.hdf5 import files, journal
 from megalith.hdf5.decorators import FauxTrial, takes
 from megalith.hdf5.journal import Done, Journal
-from megalith.hdf5.origins import describe
+from megalith.hdf5.origins import COPY, describe
 from megalith.hdf5.plan import arrange, by_shape, chunks_of, cut, shape_of
 from megalith.hdf5.work import Job, Partial, Task, check_memory, other_dtype
 from megalith.records.digest import digest
@@ -169,7 +170,7 @@ def compute(
     workers = None if context is None else context._workers
     origin = describe(source, dataset)
     boxes = cut(origin.shape, origin.dtype, blocks)
-    original = getattr(func, "__wrapped__", func) if hasattr(func, "takes_orders") else func
+    original = inspect.unwrap(func, stop=lambda inner: not hasattr(inner, "takes_orders"))
     identity = {
         "function": digest(original, name="func"),
         "arguments": digest(tuple(args), name="args"),
@@ -204,6 +205,24 @@ def _path(context: Context | None, func: Callable[..., Any], run: str) -> Path:
     _durable.make_directory(directory)
     name = "".join(letter if letter.isalnum() else "_" for letter in getattr(func, "__name__", type(func).__name__))
     return directory / f"{name[:100]}-{run[:16]}.h5"
+
+
+def _identity_of(path: Path) -> dict[str, str] | None:
+    """Return what a result is made of, None if there is none.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something else.
+    """
+    if not path.exists():
+        return None
+    try:
+        with files.open_file(path) as file:
+            return dict(json.loads(file.attrs[RUN]))
+    except (FormatError, KeyError, ValueError, TypeError):
+        message = f"{path} exists and is no result of this function; remove it, or give another sink"
+        raise FileExistsError(message) from None
 
 
 class _Run:
@@ -246,18 +265,22 @@ class _Run:
                 if journal.read_manifest(self.directory) is None:
                     journal.write_manifest(self.directory, self.identity)
                 self._work()
-            if not self.is_virtual:
+            if self.is_virtual:
+                (self.directory / COPY).unlink(missing_ok=True)
+            else:
                 journal.remove(self.directory)
 
     # What is there.
 
     def _refuse_another(self, *, resume: bool) -> None:
-        found = {self.path: self._identity_of_result()}
+        found = {self.path: _identity_of(self.path)}
         if (self.directory / journal.MANIFEST).exists():
             found[self.directory] = journal.read_manifest(self.directory) if resume else None
         elif self.directory.exists() and any(self.directory.glob("[!.]*")):
             message = f"{self.directory} is in the way: it is no directory of this function's; give another sink"
             raise FileExistsError(message)
+        else:
+            _identity_of(self.partial_path)
         for place, identity in found.items():
             if identity is None or not resume or identity == self.identity:
                 continue
@@ -268,19 +291,9 @@ class _Run:
             )
             raise FormatError(message, path=place, field=other[0], got=identity.get(other[0]))
 
-    def _identity_of_result(self) -> dict[str, str] | None:
-        if not self.path.exists():
-            return None
-        try:
-            with files.open_file(self.path) as file:
-                return dict(json.loads(file.attrs[RUN]))
-        except (FormatError, KeyError, ValueError, TypeError):
-            message = f"{self.path} exists and is no result of this function; remove it, or give another sink"
-            raise FileExistsError(message) from None
-
     def _is_complete(self) -> bool:
         """Whether the result is there and needs no other files."""
-        return not self.is_virtual and self._identity_of_result() is not None
+        return not self.is_virtual and _identity_of(self.path) is not None
 
     # The work.
 
@@ -429,16 +442,11 @@ class _Run:
         files.publish(self.path, image)
 
     def _check_block(self, index: int, done: Done) -> None:
-        """Check that the file of a block is the one that was written, or was read and compared."""
+        """Check that the file of a block is the one that was written, or another one with the same content."""
         path = self.job.journal.block(index)
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            message = f"{path}: the file of block {index} is gone; the same call computes it again"
-            raise FormatError(message, path=path, field=f"block {index}") from None
-        if (stat.st_ino, stat.st_size) != done.identity:
-            message = f"{path}: the file of block {index} is not the one that was written; the same call looks again"
-            raise FormatError(message, path=path, field=f"block {index}")
+        stat = path.stat() if path.exists() else None
+        if stat is None or (stat.st_ino, stat.st_size) != done.identity:
+            self._read_block(index, done)
 
     def _read_block(self, index: int, done: Done) -> AnyArray:
         found = journal.read_block(self.job.journal.block(index), self.job.dataset, done)
@@ -491,7 +499,7 @@ class _Run:
         """Say how the result is made."""
         import h5py
 
-        func = getattr(self.job.func, "__wrapped__", self.job.func)
+        func = inspect.unwrap(self.job.func, stop=lambda inner: not hasattr(inner, "takes_orders"))
         name = f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', type(func).__qualname__)}"
         options = {key: value for key, value in self.job.options.items() if key != "chunkShape"}
         versions = {
@@ -540,9 +548,11 @@ class _Run:
         )
 
     def _at_once(self) -> int:
-        """Return how many blocks are in the memory of this machine at once, as far as that is known."""
-        if isinstance(self.workers, int):
-            return min(self.workers, len(self.boxes))
+        """Return how many blocks are in the memory of this machine at once; none, if workers may be elsewhere."""
         if isinstance(self.workers, Executor):
-            return min(int(getattr(self.workers, "_max_workers", 1)), len(self.boxes))
-        return 1
+            n = int(getattr(self.workers, "_max_workers", 1))
+        elif self.workers is None or isinstance(self.workers, int):
+            n = self.workers or 1
+        else:
+            return 0  # Each of them looks itself.
+        return min(n, len(self.boxes))

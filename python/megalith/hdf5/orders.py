@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,8 +13,8 @@ from megalith import _durable
 from megalith.arrays.source import as_source
 from megalith.exceptions import ArgumentError
 from megalith.hdf5 import files
-from megalith.hdf5.virtual import check_sources
-from megalith.hdf5.work import as_result
+from megalith.hdf5.virtual import source_files
+from megalith.hdf5.work import as_result, dask_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +94,7 @@ def _read(order: Order, ingrid: tuple[Any, ...]) -> AnyArray:
     else:
         with files.open_file(order.infile) as file:
             dataset = files.dataset_of(file, order.indset)
-            check_sources(dataset)
+            source_files(dataset)
             values = np.asarray(dataset[ingrid])
     return values[np.ix_(*order.sigrid)] if order.fancy else values
 
@@ -151,11 +150,9 @@ def mutex(path: Path) -> Iterator[None]:
 
 def _dask_lock(name: str) -> Any:
     """Return the lock of a name that all workers of a dask cluster see, None elsewhere."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
+    if dask_worker() is None:
         return None
-    try:
-        distributed.get_worker()
-    except ValueError:
-        return None
-    return distributed.Lock(name)
+    import distributed
+
+    make: Any = distributed.Lock
+    return make(name)

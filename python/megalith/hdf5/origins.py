@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megalith import arrays
-from megalith._optional import is_instance, require
+from megalith._optional import is_instance
 from megalith.arrays.source import as_source, is_path
 from megalith.exceptions import ArgumentError
 from megalith.hdf5.files import dataset_of, open_file
-from megalith.hdf5.virtual import check_sources
+from megalith.hdf5.virtual import check_sources, source_files
 from megalith.records.digest import digest
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ class Origin:
         if isinstance(place, Stored):
             with open_file(place.path) as file:
                 dataset = dataset_of(file, place.dataset)
-                check_sources(dataset)
+                source_files(dataset)
                 return np.asarray(dataset[box])
-        if is_instance(place, "zarr", "Array"):
-            return np.asarray(place[box])
         values = as_source(place).reader().read(box)
         return values if values.base is None and values.flags.writeable else values.copy()
 
@@ -95,19 +93,15 @@ def describe(source: SourceLike, dataset: str) -> Origin:
     if isinstance(source, tuple) and len(source) == 2 and is_path(source[0]) and isinstance(source[1], str):
         return _stored(Path(source[0]), source[1], None)
     if is_instance(source, "h5py", "File"):
-        return _stored(Path(source.filename), _only(source, dataset), source[_only(source, dataset)])
+        name = _only(source, dataset)
+        return _stored(Path(source.filename), name, source[name])
     if is_path(source):
-        path = Path(source).absolute()
-        if path.is_dir():
-            return _zarr(require("zarr", "zarr").open_array(path, mode="r"))
         import h5py
 
-        if h5py.is_hdf5(path):
-            with open_file(path) as file:
+        if h5py.is_hdf5(source):
+            with open_file(source) as file:
                 name = _only(file, dataset)
-            return _stored(path, name, None)
-    if is_instance(source, "zarr", "Array"):
-        return _zarr(source)
+            return _stored(Path(source), name, None)
     # Of a mapping only what is certain to be a file is taken for one; copying a Source is what finds out.
     described = copy.copy(as_source(source))
     if described.dataset is not None:
@@ -128,14 +122,17 @@ def _memory(values: Any) -> Origin:
 
 def _stored(path: Path, name: str, opened: Any) -> Origin:
     path = path.absolute()
-    if opened is not None and opened.file.mode != "r":
-        opened.file.flush()
+    if opened is not None:
+        if opened.file.driver in ("core", "fileobj"):
+            return _memory(np.asarray(opened[()]))
+        if opened.file.mode != "r":
+            opened.file.flush()
     with open_file(path) as file:
         found = dataset_of(file, name)
-        check_sources(found)
+        stamps = [_stamp(part.stat()) for part in (path, *check_sources(found))]
         described = as_source(found)
         shape, dtype = described.shape, described.dtype
-    identity = digest((shape, dtype, name, _stamp(path.stat())))
+    identity = digest((shape, dtype, name, stamps))
     return Origin(shape, dtype, identity, f"{path}:{name}", Stored(os.fspath(path), name))
 
 

@@ -68,8 +68,34 @@ def open_virtual(path: PathLike) -> Any:
     return file
 
 
-def check_sources(dataset: Any) -> None:
-    """Check that all sources of a dataset are there, if it is virtual.
+def source_files(dataset: Any) -> list[tuple[Path, Any]]:
+    """Return the files of a virtual dataset with what it says of each, nothing for other datasets.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one is missing.
+    """
+    if not dataset.is_virtual:
+        return []
+    place = Path(dataset.file.filename).absolute()
+    found = []
+    for source in dataset.virtual_sources():
+        name = source.file_name.replace("%%", "%")
+        if name == "." or "%" in source.file_name.replace("%%", ""):
+            continue  # the file itself; a pattern of names, of which as many are there as there are
+        # HDF5 looks beside the name by which the file was opened, then beside the file itself.
+        paths = [place.parent / name, place.resolve().parent / name]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
+            message = f"{paths[0]}: a source of the virtual dataset {dataset.name!r} of {place} is missing"
+            raise FileNotFoundError(message)
+        found.append((path, source))
+    return found
+
+
+def check_sources(dataset: Any) -> list[Path]:
+    """Check that all sources of a dataset are there and whole, if it is virtual, and return their files.
 
     Raises
     ------
@@ -78,21 +104,15 @@ def check_sources(dataset: Any) -> None:
     FormatError
         If one is damaged, or lacks its dataset.
     """
-    if not dataset.is_virtual:
-        return
-    place = Path(dataset.file.filename).absolute()
-    for source in dataset.virtual_sources():
-        name, inner = source.file_name.replace("%%", "%"), source.dset_name.replace("%%", "%")
-        if name == "." or "%" in source.file_name.replace("%%", ""):
-            continue  # the file itself; a pattern of names, of which as many are there as there are
-        path = place.parent / name
-        if not path.exists():
-            message = f"{path}: a source of the virtual dataset {dataset.name!r} of {place} is missing"
-            raise FileNotFoundError(message)
+    paths = []
+    for path, source in source_files(dataset):
+        inner = source.dset_name.replace("%%", "%")
         with open_file(path) as file:
             part = dataset_of(file, inner)
             wanted = source.vspace.get_select_npoints()
             if part.size < wanted:
-                message = f"{path}: dataset {inner!r} has {part.size} elements, of which {place} shows {wanted}"
+                whole = dataset.file.filename
+                message = f"{path}: dataset {inner!r} has {part.size} elements, of which {whole} shows {wanted}"
                 raise FormatError(message, path=path, field=inner, got=part.size)
-            check_sources(part)
+            paths += [path, *check_sources(part)]
+    return paths

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +14,7 @@ from megalith import _core, _npy
 from megalith.exceptions import DTypeError, FormatError, OutOfMemoryError, ShapeError
 from megalith.hdf5 import files, journal
 from megalith.hdf5.journal import Done, Journal
+from megalith.hdf5.plan import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +87,11 @@ class Job:
         return None if found is None else self._write(task, found[0])
 
     def _compute(self, task: Task) -> AnyArray:
-        shape = tuple(part.stop - part.start for part in task.box)
+        shape = shape_of(task.box)
+        nbytes = math.prod(shape) * self.origin.dtype.itemsize
+        if self.partial is not None and task.shape is not None:
+            nbytes += math.prod(task.shape) * self.partial.dtype.itemsize
+        check_memory(nbytes, 1, self.journal.directory)
         block = self.origin.read(task.box)
         result = as_result(self.func(block, *self.args, **self.options))
         if task.shape is not None and result.shape != task.shape:
@@ -141,8 +148,17 @@ def write_into(partial: Partial, place: Box, result: AnyArray) -> None:
         os.close(descriptor)
 
 
+def dask_worker() -> Any:
+    """Return the dask worker that this task runs on, None elsewhere."""
+    distributed = sys.modules.get("distributed")
+    try:
+        return None if distributed is None else distributed.get_worker()
+    except ValueError:
+        return None
+
+
 def check_memory(asked: int, blocks: int, directory: Path) -> None:
-    """Check that blocks and their results fit in memory.
+    """Check that blocks and their results fit in the memory of this process.
 
     Raises
     ------
@@ -150,9 +166,13 @@ def check_memory(asked: int, blocks: int, directory: Path) -> None:
         If they do not.
     """
     free = _core.capacity(directory)["memory"]
+    worker = dask_worker()
+    limit = None if worker is None else worker.memory_manager.memory_limit
+    if limit:
+        free = min(limit // worker.state.nthreads, limit if free is None else free)
     if free is not None and asked * blocks > free:
         message = (
-            f"{blocks} blocks at once, with their results, need {asked * blocks:,} bytes of memory and {free:,} are "
-            "available; make the blocks smaller (blocks=), or have fewer workers"
+            f"{blocks} blocks at once, with what is known of their results, need {asked * blocks:,} bytes of memory "
+            f"and {free:,} are available; make the blocks smaller (blocks=), or have fewer workers"
         )
         raise OutOfMemoryError(message, asked=asked * blocks, free=free)
