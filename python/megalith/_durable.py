@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
+# Have the bytes of a file of unchanged size on the disk, by its descriptor.
+sync_data = getattr(os, "fdatasync", os.fsync)
+
 # Descriptors of locks: a forked child has them too, and would keep the lock of a parent that was killed.
 _held: set[int] = set()
 

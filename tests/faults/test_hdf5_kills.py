@@ -65,7 +65,7 @@ def all_open(sink):
     directory = sink.with_name(sink.name + ".blocks")
     found = [*sink.parent.glob(sink.name + "*"), *directory.glob("*"), *sink.parent.glob(f".{sink.name}*")]
     for path in found:
-        if path.is_file() and path.suffix != ".json":
+        if path.is_file() and ".json" not in path.name:  # a record, perhaps under its first name
             with contextlib.suppress(FileNotFoundError), h5py.File(path, locking=False) as file:
                 file.visititems(lambda _, item: item[()] if isinstance(item, h5py.Dataset) else None)
 
@@ -231,7 +231,7 @@ def step():
 def live(kind, sink, n):
     global last, count
     last, count = n, 0
-    durable.publish, durable.sync, os.fdatasync = map(mortal, (durable.publish, durable.sync, os.fdatasync))
+    durable.publish, durable.sync, durable.sync_data = map(mortal, (durable.publish, durable.sync, durable.sync_data))
     Path.rename, journal.remove = mortal(Path.rename), mortal(journal.remove)
     ask(kind, sink)
 

@@ -478,8 +478,8 @@ class _Run:
         """Put compressed blocks together, chunk by chunk as they are where they fit."""
         shape, places = arrange(self.boxes, [one.shape for one in done])
         paths = [self.job.journal.block(i) for i in range(len(done))]
-        self._check_room(sum(path.stat().st_size for path in paths))
-        with files.draft(self.path, 0) as draft, files.streamed(draft) as file:
+        room = sum(path.stat().st_size for path in paths)
+        with files.draft(self.path, room) as draft, files.streamed(draft) as file:
             target = file.create_dataset(
                 self.job.dataset, shape, dtype, chunks=chunks or True, compression=self.job.compression
             )

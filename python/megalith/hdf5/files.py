@@ -42,46 +42,53 @@ class Image(NamedTuple):
             draft.write(place, piece)
 
 
-class _Pages(io.RawIOBase):
-    """A file in memory of which only those pages exist that are written to; what HDF5 needs of a file."""
+class _File(io.RawIOBase):
+    """What HDF5 needs of a file, but for the bytes."""
 
     def __init__(self) -> None:
-        self._pages: dict[int, bytearray] = {}
-        self._position = 0
+        self.position = 0
         self.nbytes = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + (0, self._position, self.nbytes)[whence]
-        return self._position
+        self.position = offset + (0, self.position, self.nbytes)[whence]
+        return self.position
 
     def tell(self) -> int:
-        return self._position
+        return self.position
 
     def truncate(self, size: int | None = None) -> int:
-        self.nbytes = self._position if size is None else size
+        self.nbytes = self.position if size is None else size
         return self.nbytes
+
+
+class _Pages(_File):
+    """A file in memory of which only those pages exist that are written to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pages: dict[int, bytearray] = {}
 
     def write(self, data: Any) -> int:
         view, done = memoryview(data).cast("B"), 0
         while done < len(view):
-            page, start = divmod(self._position + done, PAGE)
+            page, start = divmod(self.position + done, PAGE)
             n = min(PAGE - start, len(view) - done)
             self._pages.setdefault(page, bytearray(PAGE))[start : start + n] = view[done : done + n]
             done += n
-        self._position += done
-        self.nbytes = max(self.nbytes, self._position)
+        self.position += done
+        self.nbytes = max(self.nbytes, self.position)
         return done
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        wanted = min(len(view), max(self.nbytes - self._position, 0))
+        wanted = min(len(view), max(self.nbytes - self.position, 0))
         done = 0
         while done < wanted:
-            page, start = divmod(self._position + done, PAGE)
+            page, start = divmod(self.position + done, PAGE)
             n = min(PAGE - start, wanted - done)
             view[done : done + n] = self._pages.get(page, bytes(PAGE))[start : start + n]
             done += n
-        self._position += done
+        self.position += done
         return done
 
     def pieces(self) -> list[tuple[int, bytes]]:
@@ -92,6 +99,38 @@ class _Pages(io.RawIOBase):
                 found.append((page, []))
             found[-1][1].append(self._pages[page])
         return [(page * PAGE, b"".join(parts)[: self.nbytes - page * PAGE]) for page, parts in found]
+
+
+class _Reserved(_File):
+    """A file that has its room already, whatever its size.
+
+    HDF5 does not survive an error of a file that is a Python object. So the first one is kept for later, and what could
+    not be written is lost.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.error: OSError | None = None
+        self._descriptor = descriptor
+
+    def write(self, data: Any) -> int:
+        view, done = memoryview(data).cast("B"), 0
+        try:
+            while done < len(view):
+                done += os.pwrite(self._descriptor, view[done:], self.position + done)
+        except OSError as error:
+            self.error = self.error or error
+        self.position += len(view)
+        self.nbytes = max(self.nbytes, self.position)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        view, done = memoryview(buffer).cast("B"), 0
+        wanted = min(len(view), max(self.nbytes - self.position, 0))
+        while done < wanted and (n := os.preadv(self._descriptor, [view[done:wanted]], self.position + done)):
+            done += n
+        self.position += done
+        return done
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:
@@ -214,11 +253,21 @@ def draft(path: Path, nbytes: int) -> Iterator[_core.Draft]:
 
 @contextmanager
 def streamed(file: _core.Draft) -> Iterator[Any]:
-    """Open a draft as an HDF5 file, for what does not fit in memory."""
+    """Open a draft as an HDF5 file, for what does not fit in memory; the room it has is used first."""
     import h5py
 
-    with os.fdopen(file.duplicate(), "r+b", buffering=0) as raw, h5py.File(raw, "w") as opened:
-        yield opened
+    descriptor = file.duplicate()
+    raw = _Reserved(descriptor)
+    try:
+        try:
+            with h5py.File(raw, "w") as opened:
+                yield opened
+        finally:
+            if raw.error is not None:
+                raise raw.error
+        os.ftruncate(descriptor, raw.nbytes)
+    finally:
+        os.close(descriptor)
 
 
 def open_file(path: PathLike, mode: str = "r") -> Any:
@@ -250,8 +299,8 @@ def open_file(path: PathLike, mode: str = "r") -> Any:
 
 def move_chunks(source: Any, target: Any, start: tuple[int, ...]) -> None:
     """Copy the chunks of a dataset, as they are, to a place in another one with the same chunks and filters."""
-    for i in range(source.id.get_num_chunks()):
-        place = source.id.get_chunk_info(i).chunk_offset
+    for chunk in source.iter_chunks():
+        place = tuple(part.start for part in chunk)
         mask, data = source.id.read_direct_chunk(place)
         target.id.write_direct_chunk(tuple(a + b for a, b in zip(place, start, strict=True)), data, mask)
 

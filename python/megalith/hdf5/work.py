@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from megalith import _core, _npy
+from megalith import _core, _durable, _npy
 from megalith.exceptions import DTypeError, FormatError, OutOfMemoryError, ShapeError
 from megalith.hdf5 import files, journal
 from megalith.hdf5.journal import Done, Journal
@@ -143,7 +143,7 @@ def write_into(partial: Partial, place: Box, result: AnyArray) -> None:
             spans = [(part.start, part.stop) for part in place]
             file = _core.File(f"/dev/fd/{descriptor}", writable=True)
             file.write_box(partial.offset, partial.shape, spans, _npy.raw(np.ascontiguousarray(result)))
-        os.fdatasync(descriptor)
+        _durable.sync_data(descriptor)
     finally:
         os.close(descriptor)
 
