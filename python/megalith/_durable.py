@@ -56,28 +56,30 @@ def make_directory(directory: Path, mode: int = 0o700) -> None:
         sync(directory.parent)
 
 
-def publish(draft: _core.Draft, *, replace: bool, mode: int | None = None) -> None:
-    """Give a file its name when all of it is on the disk; `sync` has the name there too."""
+def publish(draft: _core.Draft, *, replace: bool, mode: int | None = None, durable: bool = True) -> None:
+    """Give a file its name, if `durable` when all of it is on the disk; `sync` has the name there too."""
     descriptor = draft.duplicate()
     try:
         if mode is not None:
             os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     draft.publish(replace=replace)
 
 
-def write(path: Path, data: bytes, mode: int | None = None) -> None:
-    """Put bytes under a name, in place of the file that has it; both are on the disk then."""
+def write(path: Path, data: bytes, mode: int | None = None, *, durable: bool = True) -> None:
+    """Put bytes under a name, in place of the file that has it; if `durable` both are on the disk then."""
     draft = _core.Draft(os.fspath(path), len(data))
     try:
         draft.write(0, data)
-        publish(draft, replace=True, mode=mode)
+        publish(draft, replace=True, mode=mode, durable=durable)
     except BaseException:
         draft.discard()
         raise
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 def try_lock(descriptor: int) -> bool | None:

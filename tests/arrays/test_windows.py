@@ -127,3 +127,15 @@ def test_a_sink_that_is_the_file_of_its_source_replaces_it_when_done(window, tmp
         megalith.apply_lut_to_index(path, kernel, table, path)
         expected = reference.apply_lut_to_index(values, kernel, table)
     assert_identical(np.load(path), expected)
+
+
+def test_sums_beyond_the_edges_of_windows_are_not_looked_up(window, tmp_path):
+    values = np.pad(np.ones(96, dtype=np.uint8), 4)
+    kernel, table = np.array([1, -1, 1]), np.arange(2)  # a sum that lacks one of the ones is 0 - 1 or 2
+    for dtype in (np.int64, np.float64):
+        np.save(tmp_path / "a.npy", values.astype(dtype))
+        with pytest.raises(IndexRangeError) as caught:
+            megalith.apply_lut_to_index(tmp_path / "a.npy", 2 * kernel, table)
+        assert (caught.value.index, caught.value.position) == (2, (3,))
+        found = megalith.apply_lut_to_index(tmp_path / "a.npy", kernel, table)
+        assert_identical(found, reference.apply_lut_to_index(values, kernel, table))

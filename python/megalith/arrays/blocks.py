@@ -80,8 +80,12 @@ def block_ranges(source: SourceLike, blocks: int | None = None, processes: Proce
     blocks = min(block_count(blocks, processes), size)
     if blocks == 0:
         return np.zeros(1, dtype=np.int64)
+    return boundaries(size, blocks, np.arange(blocks + 1, dtype=np.int64))
+
+
+def boundaries(size: int, blocks: int, i: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return where the blocks `i` of so many begin: ``i * size // blocks``, without a product that is too large."""
     whole, rest = divmod(size, blocks)
-    i = np.arange(blocks + 1, dtype=np.int64)
     return i * whole + i * rest // blocks
 
 

@@ -17,10 +17,12 @@ from megalith.arrays import datasets
 from megalith.arrays.blocks import boxes
 from megalith.arrays.kernels.common import refuse_other_view
 from megalith.arrays.sink import Target, given_array, given_dataset, is_shared
-from megalith.arrays.source import Source, as_source, is_path, view_of
+from megalith.arrays.source import Source, as_source, is_path, view_of, whole
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from megalith._typing import AnyArray, Box, Order, Processes, SinkLike, SourceLike
 
 RAW_SUFFIXES = ("", ".bin", ".dat", ".raw")
@@ -181,6 +183,11 @@ def _stepped(dataset: Any, slicing: Any, shape: tuple[int, ...]) -> AnyArray:
 
 
 def _copy_boxes(source: Source, target: Target, box: Box, kept: list[int], threads: int | None, bar: Any) -> None:
+    def put(window: Box, values: AnyArray) -> None:
+        place = tuple(window[axis] for axis in kept)
+        target.store(place, values.reshape([part.stop - part.start for part in place]))
+        bar.part_done()
+
     extent = tuple(part.stop - part.start for part in box)
     sink_chunks = None
     if target.chunks is not None:
@@ -193,14 +200,30 @@ def _copy_boxes(source: Source, target: Target, box: Box, kept: list[int], threa
         start=tuple(part.start for part in box),
         sink_chunks=sink_chunks,
     )
+    _hand_over(source, box, windows, put, threads, bar)
+
+
+def _hand_over(
+    source: Source,
+    box: Box,
+    windows: list[Box],
+    put: Callable[[Box, AnyArray], None],
+    threads: int | None,
+    bar: Any,
+) -> None:
+    """Read a box in windows, or in its chunks what has to be computed; `put` gets their places in the box."""
+    if source.lazy is not None:
+        from megalith.arrays.lazy import store
+
+        part = source.lazy[box]
+        bar.split(part.npartitions)
+        store(part, put)
+        return
     bar.split(len(windows))
     reader = source.reader()
     for window in windows:
         moved = tuple(slice(w.start + b.start, w.stop + b.start) for w, b in zip(window, box, strict=True))
-        values = reader.read(moved, processes=threads)
-        place = tuple(window[axis] for axis in kept)
-        target.store(place, values.reshape([part.stop - part.start for part in place]))
-        bar.part_done()
+        put(window, reader.read(moved, processes=threads))
 
 
 def write(
@@ -256,7 +279,9 @@ def write(
     Notes
     -----
     A new file gets its name when it is complete, in place of an old one; readers of the old one keep it. C and F order
-    are kept; arrays with gaps are gathered block by block and written in C order.
+    are kept; arrays with gaps are gathered block by block and written in C order. Files and datasets are copied in
+    windows. Chunks of a dask array are written as its threads finish them, in one run over the graph; those of
+    schedulers in other processes come in groups of 64 MiB, or of two for each core.
 
     A chunk of a dataset is written once, whole where the slicing has all of it. Where it has a part, the chunk is read,
     changed and written back: two writers at the same time must not share one (in zarr, a shard where there are any).
@@ -308,23 +333,20 @@ def write(
     try:
         draft.write(0, header)
         with progress(verbose, "write", source.nbytes) as bar:
-            reader = source.reader()
-            found = [_whole(source.shape)]
-            if source.streams:
-                found = boxes(source.shape, source.dtype.itemsize, order, chunks=source.chunks)
-            bar.split(len(found))
-            for box in found:
-                values = reader.read(box, processes=threads)
+
+            def put(box: Box, values: AnyArray) -> None:
                 _write_box(draft, len(header), source.shape, order, box, values, threads, bar)
+
+            everything = whole(source.shape)
+            windows = [everything]
+            if source.streams:
+                windows = boxes(source.shape, source.dtype.itemsize, order, chunks=source.chunks)
+            _hand_over(source, everything, windows, put, threads, bar)
         draft.publish(replace=overwrite or existed)
     except BaseException:
         draft.discard()
         raise
     return Source(source.shape, source.dtype, order, location=path, offset=len(header))
-
-
-def _whole(shape: tuple[int, ...]) -> Box:
-    return tuple(slice(0, n) for n in shape)
 
 
 def _write_box(

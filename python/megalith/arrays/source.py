@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megalith import _checks, _core, _npy
+from megalith._optional import is_instance
 from megalith._shared_memory import segment_of
 from megalith.arrays import datasets
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, LayoutError, ShapeError, TruncatedFileError
@@ -127,6 +128,11 @@ class Source:
     def dataset(self) -> Any:
         """The dataset the elements are in, or None."""
         return self._dataset
+
+    @property
+    def lazy(self) -> Any:
+        """The dask array that computes the elements, or None."""
+        return self._dataset.array if is_instance(self._dataset, "megalith.arrays.lazy", "Chunks") else None
 
     def _map(self) -> AnyArray:
         if self.size == 0:
@@ -370,8 +376,8 @@ def as_source(
     ----------
     source : array-like
         An ndarray, a memmap, the path of a ``.npy`` file or of the directory of a zarr array, a `Source` (or
-        `ConcatenatedArrays`), an ``h5py.Dataset``, a ``zarr.Array``, or anything with a buffer or an ``__array__``
-        method. With `dtype` the path of a raw file.
+        `ConcatenatedArrays`), an ``h5py.Dataset``, a ``zarr.Array``, a ``dask.array.Array``, or anything with a buffer
+        or an ``__array__`` method. With `dtype` the path of a raw file.
     dtype : dtype-like, optional
         Of a raw file.
     shape : tuple of int, optional
@@ -428,6 +434,10 @@ def as_source(
         described = _mapping(source)
     elif datasets.is_dataset(source):
         described = _dataset(source)
+    elif is_lazy(source):
+        from megalith.arrays.lazy import Chunks
+
+        described = Source(tuple(source.shape), source.dtype, "C", dataset=Chunks(source))
     else:
         described = _memory(np.asarray(source))
     if described.dtype.hasobject:
@@ -560,6 +570,11 @@ def is_same_file(a: Path, b: Path) -> bool:
 def is_path(value: Any) -> bool:
     """Whether a value names a file."""
     return isinstance(value, str | os.PathLike)
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether a value is a dask array."""
+    return is_instance(value, "dask.array", "Array")
 
 
 def whole(shape: tuple[int, ...]) -> Box:

@@ -390,6 +390,80 @@ class Context:
 
         return maps.start(f, *args, workers=self._workers)
 
+    def map_dask_array(
+        self, f: Callable[..., Any], da: Any, *args: Any, name: str | tuple[str, ...] | None = None
+    ) -> Any:
+        """Call a function with each chunk of a dask array, and keep the results on disk as a new one.
+
+        Workers write results themselves, to ``<name>/<i>.npy`` in the Context's directory. What a run that was ended
+        has finished is not done again by the next, and all of it is where function, arguments or chunks changed.
+
+        Parameters
+        ----------
+        f : callable
+            Called as ``f(chunk, *args)``. It gives an array, or a tuple of arrays.
+        da : dask.array.Array
+            The array.
+        *args : object
+            Further arguments, the same for all chunks.
+        name : str or tuple of str, optional
+            Name of the directory; a tuple of names, one for each result, where the function gives a tuple. By default
+            the function's name.
+
+        Returns
+        -------
+        array : dask.array.Array or tuple of dask.array.Array
+            Maps the files when it is computed. Its dask name changes with the content.
+
+        Raises
+        ------
+        ArgumentError
+            If there is not a name for each result, a name is not possible, `da` is on a cluster (``persist()``) or read
+            from what would be written, or the Context is read-only.
+        DTypeError
+            If `da` is no dask array, the function or an argument cannot be identified, or results are of different
+            types or hold Python objects.
+        ShapeError
+            If results do not fit together.
+        FileExistsError
+            If something else has the name.
+        Exception
+            What the function raised; finished chunks are kept.
+
+        See Also
+        --------
+        dask.array.from_npy_stack : Opens the directory, if the array is cut along one axis.
+
+        Notes
+        -----
+        Chunks may get longer or shorter. Axes can be lost or gained behind those that are cut. Files of arrays that
+        are cut along one axis are numbered; those of others have the place of their chunk, ``<i>.<j>.npy``, as name.
+
+        Calls are known by content: each run computes the chunks of `da` and digests them, and what it saves are the
+        calls of the function. Functions count as those of `cache` do, by their code and by what they reach. A chunk
+        counts as finished when its file is on the disk and has a record, with which it is compared later. While files
+        change there is no ``info`` file, so that dask does not read a stack that is half old. An array of an earlier
+        run raises a FormatError if the file it shows has another content since.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import dask.array as da
+        >>> from megalith import Context
+        >>> context = Context(tempfile.mkdtemp())
+        >>> def power(x, n):
+        ...     return x ** n
+        >>> powers = context.map_dask_array(power, da.arange(10, chunks=4), 2)
+        >>> powers.compute()
+        array([ 0,  1,  4,  9, 16, 25, 36, 49, 64, 81])
+        >>> sorted(path.name for path in (context.cache_dir / 'power').glob('*.npy'))
+        ['0.npy', '1.npy', '2.npy']
+        """
+        from megalith.context.stacks import map_dask_array
+
+        self._check_writable()
+        return map_dask_array(f, da, args, name, self.cache_dir, self._workers, verbose=self.verbose > 0)
+
     def save(self, name: str, data: Any, location: Location = "local") -> None:
         """Write a value under a name, as JSON that people can read, with large arrays beside it.
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 # Arrays of so many bytes and more are mapped; to copy less takes no longer.
 LARGE = 1 << 20
 
+# Nothing has to be looked for in these.
+SCALARS = frozenset((int, float, complex, bool, str, bytes, type(None)))
+
 _by_value = threading.Lock()
 
 
@@ -131,6 +134,8 @@ class Sender:
 
     def pack(self, value: Any) -> tuple[bytes, list[_Copy]]:
         """Pickle a value for a worker; returned too is the memory that has to be there until `release`."""
+        if type(value) is tuple and SCALARS.issuperset(map(type, value)):
+            return pickle.dumps(value, pickle.HIGHEST_PROTOCOL), []
         self._used = []
         buffer = io.BytesIO()
         try:

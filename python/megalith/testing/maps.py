@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from megalith import _core, initialize_processing, maps, shared
+from megalith import _core, maps, shared
+from megalith.arrays import initialize_processing
 from megalith.exceptions import WorkerDiedError
 
 Array = npt.NDArray[Any]

@@ -136,8 +136,8 @@ def elementwise(
                 kernel(values, out, tuple(part.start for part in inner))
             except IndexRangeError as error:
                 # Windows do not always follow each other in C order: a later one may have an earlier position.
-                position = tuple(start + i for start, i in zip(first, error.position, strict=True))  # type: ignore[attr-defined]
-                wrong[position] = _moved(error, position)
+                there = moved(error, first)
+                wrong[there.position] = there  # type: ignore[attr-defined]
             if not wrong:
                 target.store(window, out)
         bar.part_done()
@@ -145,7 +145,8 @@ def elementwise(
         raise wrong[min(wrong)]
 
 
-def _moved(error: IndexRangeError, position: tuple[int, ...]) -> IndexRangeError:
-    """Return an error of a window with its position in the whole array."""
+def moved(error: IndexRangeError, start: tuple[int, ...]) -> IndexRangeError:
+    """Return an error of a part that begins at `start` with its position in the whole array."""
+    position = tuple(first + i for first, i in zip(start, error.position, strict=True))  # type: ignore[attr-defined]
     message = error.message.replace(f"position {list(error.position)}", f"position {list(position)}")  # type: ignore[attr-defined]
     return IndexRangeError(message, index=error.index, size=error.size, position=position)  # type: ignore[attr-defined]

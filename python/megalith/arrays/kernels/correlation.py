@@ -19,7 +19,7 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target
-from megalith.arrays.source import as_source
+from megalith.arrays.source import as_source, is_lazy
 from megalith.exceptions import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def correlate1d(
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool, integers, floats or complex numbers
-        Any layout; a path or dataset is read in windows.
+        Any layout; a path or dataset is read in windows. A dask array is worked on chunk by chunk, with what the kernel
+        reaches of neighbouring chunks, when the result is computed.
     kernel : (m,) array-like of numbers
         The weights; may be longer than the axis. Complex weights are conjugated, as in SciPy.
     sink : (n0, ..., nk) ndarray, path or dataset, optional
@@ -83,7 +84,8 @@ def correlate1d(
     Returns
     -------
     sink : (n0, ..., nk) ndarray
-        The sink that was given (a memmap for a path), or a fresh array in the order of the source.
+        The sink that was given (a memmap for a path), or a fresh array in the order of the source; a dask array if the
+        source is one and there is no sink.
 
     Raises
     ------
@@ -113,6 +115,12 @@ def correlate1d(
     >>> megalith.correlate1d(np.array([2, 8, 0, 4, 1, 9, 9, 0]), [1, 3], mode='reflect')
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        return lazy.correlate1d(
+            source, kernel, sink, axis, processes, verbose, mode=mode, cval=cval, origin=origin, dtype=dtype, fast=fast
+        )
     threads = thread_request(processes)
     source = as_source(source)
     weights = as_source(kernel).array
@@ -249,7 +257,7 @@ def _correlate_streamed(
             wanted = wanted[(wanted >= 0) & (wanted < n)]
             skip = part.start - int(wanted[0])
         else:
-            wanted = _extended(wanted, n, mode)
+            wanted = extended(wanted, n, mode)
             skip = before
         shape = [p.stop - p.start for p in window]
         shape[axis] = len(wanted)
@@ -269,7 +277,7 @@ def _correlate_streamed(
         bar.part_done()
 
 
-def _extended(positions: npt.NDArray[np.int64], n: int, mode: str) -> npt.NDArray[np.int64]:
+def extended(positions: npt.NDArray[np.int64], n: int, mode: str) -> npt.NDArray[np.int64]:
     """Return where along an axis of length n the values at positions beyond its ends come from."""
     if mode == "nearest" or (mode == "mirror" and n == 1):
         return positions.clip(0, n - 1)

@@ -16,7 +16,7 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target
-from megalith.arrays.source import as_source
+from megalith.arrays.source import as_source, is_lazy
 from megalith.exceptions import DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def apply_lut(
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool or integers
-        The indices; False and True are 0 and 1. Any layout; a path or dataset is read in windows.
+        The indices; False and True are 0 and 1. Any layout; a path or dataset is read in windows. A dask array is
+        worked on chunk by chunk, when the result is computed.
     lut : (n,) array-like
         The table. Entries of any type without Python objects, records included, are moved as they are.
     sink : (n0, ..., nk) ndarray, path or dataset, optional
@@ -59,7 +60,8 @@ def apply_lut(
     Returns
     -------
     sink : (n0, ..., nk) ndarray
-        The sink that was given (a memmap for a path), or a fresh array in the order of the source.
+        The sink that was given (a memmap for a path), or a fresh array in the order of the source; a dask array if the
+        source is one and there is no sink.
 
     Raises
     ------
@@ -93,12 +95,16 @@ def apply_lut(
     >>> megalith.apply_lut(np.array([-1, 7]), np.array([1, 2, 3]), mode='clip')
     array([1, 3])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        return lazy.apply_lut(source, lut, sink, blocks, processes, verbose, mode=mode)
     threads = thread_request(processes, blocks)
     check_option("mode", mode, ("raise", "clip", "wrap"))
     source = as_source(source)
     check_kind("source", source.dtype, "biu", "bool and integers")
-    table, lut_dtype = _table(lut)
-    with Target(sink, source.shape, lut_dtype, order_of(source)) as target:
+    table = table_of(lut)
+    with Target(sink, source.shape, table.dtype, order_of(source)) as target:
         table = _cast_table(table, target.dtype)
         with progress(verbose, "apply_lut", source.nbytes) as bar:
 
@@ -126,7 +132,8 @@ def apply_lut_to_index(
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool, integers or floats
-        Any layout and number of dimensions; a path or dataset is read in windows. Zeros lie outside of it.
+        Any layout and number of dimensions; a path or dataset is read in windows. Zeros lie outside of it. A dask array
+        is worked on chunk by chunk, when the result is computed.
     kernel : (m0, ..., mk) array-like of integers or floats
         The weights, with their centre at ``m // 2`` along each axis. Integers over an integer source are summed
         exactly in 64 bits; otherwise sums are made in double precision and truncated once.
@@ -142,7 +149,8 @@ def apply_lut_to_index(
     Returns
     -------
     sink : (n0, ..., nk) ndarray
-        The sink that was given (a memmap for a path), or a fresh array in the order of the source.
+        The sink that was given (a memmap for a path), or a fresh array in the order of the source; a dask array if the
+        source is one and there is no sink.
 
     Raises
     ------
@@ -171,6 +179,10 @@ def apply_lut_to_index(
     >>> megalith.apply_lut_to_index(np.array([1, 0, 1, 1]), np.array([1, 2, 4]), np.arange(8) * 10)
     array([20, 50, 60, 30])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        return lazy.apply_lut_to_index(source, kernel, lut, sink, processes, verbose)
     threads = thread_request(processes)
     source = as_source(source)
     check_kind("source", source.dtype, "biuf", "bool, integers and floats")
@@ -180,14 +192,10 @@ def apply_lut_to_index(
         expected = f"{source.ndim} axes of length 1 or more"
         message = f"kernel: got shape {weights.shape}, expected {expected}"
         raise ShapeError(message, name="kernel", got=weights.shape, expected=expected)
-    # Sums over a float source are made in double precision, whatever the weights.
-    is_float = "f" in (weights.dtype.kind, source.dtype.kind)
-    weights = np.require(weights, np.float64 if is_float else np.int64, ["C", "A"])
-    table, lut_dtype = _table(lut)
-    lengths: tuple[int, ...] = weights.shape
-    before = tuple(n // 2 for n in lengths)
-    after = tuple(n - 1 - n // 2 for n in lengths)
-    with Target(sink, source.shape, lut_dtype, order_of(source)) as target:
+    weights = sum_weights(weights, source.dtype)
+    table = table_of(lut)
+    before, after = margins(weights.shape)
+    with Target(sink, source.shape, table.dtype, order_of(source)) as target:
         table = _cast_table(table, target.dtype)
         if table.dtype.itemsize not in (1, 2, 4, 8, 16):
             message = f"lut: items of {table.dtype.itemsize} bytes are not supported; supported: 1, 2, 4, 8, 16"
@@ -205,12 +213,30 @@ def apply_lut_to_index(
     return target.result
 
 
-def _table(lut: SourceLike) -> tuple[AnyArray, np.dtype[Any]]:
+def sum_weights(weights: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    """Return weights in the type that sums are made in: over a float source double precision, whatever they are."""
+    is_float = "f" in (weights.dtype.kind, dtype.kind)
+    return np.require(weights, np.float64 if is_float else np.int64, ["C", "A"])
+
+
+def margins(lengths: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return how far a kernel reaches before and after its centre."""
+    return tuple(n // 2 for n in lengths), tuple(n - 1 - n // 2 for n in lengths)
+
+
+def table_of(lut: SourceLike) -> AnyArray:
+    """Return a look-up table.
+
+    Raises
+    ------
+    ShapeError
+        If it has not one dimension.
+    """
     table = as_source(lut).array
     if table.ndim != 1:
         message = f"lut: got shape {table.shape}, expected one dimension"
         raise ShapeError(message, name="lut", got=table.shape, expected="(n,)")
-    return table, table.dtype
+    return table
 
 
 def _cast_table(table: AnyArray, dtype: np.dtype[Any]) -> AnyArray:

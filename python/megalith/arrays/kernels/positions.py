@@ -20,14 +20,14 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target, sink_dtype
-from megalith.arrays.source import as_source, is_path
+from megalith.arrays.source import as_source, is_lazy, is_path
 from megalith.exceptions import DTypeError, IndexRangeError, ShapeError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from megalith._progress import Bar
-    from megalith._typing import AnyArray, Box, Processes, SinkLike, SourceLike
+    from megalith._typing import AnyArray, Processes, SinkLike, SourceLike, Tick
     from megalith.arrays.source import Source
 
 
@@ -51,7 +51,8 @@ def where(
     ----------
     source : (n0, ..., nk) array-like of bool, numbers or dates
         Any layout, byte order and number of dimensions; a path or dataset is read in windows. Negative values, NaN and
-        truth values stored as any byte but 0 count as non-zero.
+        truth values stored as any byte but 0 count as non-zero. A dask array is searched chunk by chunk, when the
+        result is computed.
     sink : (n_hits,) or (n_hits, ndim) ndarray of integers, or path, optional
         Where the positions go: exactly as many rows as there are hits. A path ending in ``.npy`` makes a file that
         appears when it is complete. It must not share memory with `source`.
@@ -71,7 +72,8 @@ def where(
     Returns
     -------
     positions : (n_hits,) or (n_hits, ndim) ndarray
-        In C order of the logical index, whatever the layout; the sink, if one was given (a memmap for a path).
+        In C order of the logical index, whatever the layout; the sink, if one was given (a memmap for a path). If the
+        source is a dask array and there is no sink, a dask array that does not know its number of rows.
 
     Raises
     ------
@@ -87,6 +89,9 @@ def where(
     Notes
     -----
     Two passes, the second over a mask of one bit an element. The result is the same for any number of threads.
+
+    Of a dask array, the positions of chunks that share their stretch of the first axis are put in order together: what
+    is in memory are these positions. Into a sink it is computed twice, first for the number of rows.
 
     References
     ----------
@@ -105,6 +110,10 @@ def where(
     >>> megalith.where(np.array([1, 5, 9]), above=4)
     array([1, 2])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        return lazy.where(source, sink, blocks, cutoff, processes, verbose, dtype=dtype, above=above)
     threads = thread_request(processes, blocks)
     source = as_source(source)
     check_kind("source", source.dtype, "biufcmM", "bool, numbers and dates")
@@ -113,12 +122,8 @@ def where(
     if result_dtype.kind not in "iu":
         message = f"dtype: positions are integers, got {result_dtype}"
         raise DTypeError(message, name="dtype", got=str(result_dtype), supported="integers")
-    limit = int(np.iinfo(result_dtype.str).max)
-    for axis, n in enumerate(source.shape):
-        if n - 1 > limit:
-            message = f"dtype: positions up to {n - 1} along axis {axis} do not fit {result_dtype}; choose a wider type"
-            raise IndexRangeError(message, index=n - 1, size=limit + 1, position=(axis,))
-    bound = None if above is None else _bound(above, source.dtype)
+    check_fits(source.shape, result_dtype)
+    bound = None if above is None else bound_of(above, source.dtype)
     cutoff = settings.default_cutoff if cutoff is None else _checks.integer("cutoff", cutoff)
     if source.size <= cutoff and not source.streams:
         found = _where_numpy(source.array, bound, result_dtype)
@@ -149,6 +154,21 @@ def where(
     return target.result
 
 
+def check_fits(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Check that a type can hold all positions of an array.
+
+    Raises
+    ------
+    IndexRangeError
+        If it cannot.
+    """
+    limit = int(np.iinfo(dtype.str).max)
+    for axis, n in enumerate(shape):
+        if n - 1 > limit:
+            message = f"dtype: positions up to {n - 1} along axis {axis} do not fit {dtype}; choose a wider type"
+            raise IndexRangeError(message, index=n - 1, size=limit + 1, position=(axis,))
+
+
 def _where_numpy(array: AnyArray, bound: Any, dtype: np.dtype[Any]) -> AnyArray:
     if array.dtype.kind == "b":
         array = array.view(np.uint8) != 0
@@ -160,7 +180,7 @@ def _where_numpy(array: AnyArray, bound: Any, dtype: np.dtype[Any]) -> AnyArray:
     return found.astype(dtype, copy=False)
 
 
-def _bound(above: Any, dtype: np.dtype[Any]) -> int | float:
+def bound_of(above: Any, dtype: np.dtype[Any]) -> int | float:
     """Return the number that the core compares elements with, so that the answer is NumPy's ``source > above``."""
     value = np.asarray(above)
     if value.ndim != 0:
@@ -205,14 +225,12 @@ def _where_streamed(source: Source, bound: Any, threads: int | None, dtype: np.d
     pieces: list[AnyArray] = []
     for window in windows:
         values = reader.read(window, processes=threads)
-        hits = _core.find(values, bound, threads, bar.tick)
-        shape = (len(hits),) if ndim == 1 else (len(hits), ndim)
-        found: AnyArray = np.empty(shape, dtype if ordered else np.int64)
-        hits.fill(found, threads)
+        found = positions_in(values, bound, dtype if ordered else np.dtype(np.int64), threads, bar.tick)
+        first = tuple(part.start for part in window)
         if ordered:
-            found += np.array([part.start for part in window], dtype=dtype)
+            found += np.array(first, dtype=dtype)
         else:
-            found = _flattened(found, window, source.shape)
+            found = flattened(found, first, source.shape)
         pieces.append(found)
         bar.part_done()
     pieces.reverse()
@@ -228,15 +246,30 @@ def _where_streamed(source: Source, bound: Any, threads: int | None, dtype: np.d
     flat = np.concatenate(pieces)
     pieces.clear()
     flat.sort()
-    result = np.empty((len(flat), ndim), dtype)
-    for axis in reversed(range(ndim)):
-        flat, result[:, axis] = np.divmod(flat, source.shape[axis])
-    return result
+    return unflattened(flat, source.shape, dtype)
 
 
-def _flattened(found: AnyArray, window: Box, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Return the C-order positions of hits of a window."""
+def positions_in(
+    values: AnyArray, bound: Any, dtype: np.dtype[Any], threads: int | None, tick: Tick = None
+) -> AnyArray:
+    """Return the positions of hits in an array."""
+    hits = _core.find(values, bound, threads, tick)
+    found = np.empty((len(hits),) if values.ndim == 1 else (len(hits), values.ndim), dtype)
+    hits.fill(found, threads)
+    return found
+
+
+def flattened(found: AnyArray, start: tuple[int, ...], shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Return the C-order positions of hits of a part that begins at `start`."""
     flat = np.zeros(len(found), np.int64)
     for axis, n in enumerate(shape):
-        flat = flat * n + (found[:, axis] + window[axis].start)
+        flat = flat * n + (found[:, axis] + start[axis])
     return flat
+
+
+def unflattened(flat: npt.NDArray[np.int64], shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
+    """Return the positions along each axis."""
+    found = np.empty((len(flat), len(shape)), dtype)
+    for axis in reversed(range(len(shape))):
+        flat, found[:, axis] = np.divmod(flat, shape[axis])
+    return found

@@ -14,7 +14,7 @@ from megalith.arrays.kernels.common import (
     check_kind,
     thread_request,
 )
-from megalith.arrays.source import as_source
+from megalith.arrays.source import as_source, is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool or numbers
-        Any layout; a path or dataset is read in windows.
+        Any layout; a path or dataset is read in windows. The sums of a dask array are a dask array.
     blocks : int, optional
         Number of blocks, see `block_ranges`.
     processes : int or 'serial', optional
@@ -55,7 +55,8 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
     Notes
     -----
     Floats are added pairwise in double precision by a tree that depends on the length of the block alone: the same bits
-    for any number of threads, in memory and streamed.
+    for any number of threads, in memory and streamed. Those of a dask array are added up chunk by chunk, and can differ
+    in the last bits.
 
     References
     ----------
@@ -68,6 +69,11 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
     >>> megalith.block_sums(np.arange(10), blocks=2)
     array([10, 35])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        sums: AnyArray = lazy.block_sums(source, blocks, processes)
+        return sums
     source = as_source(source)
     check_kind("source", source.dtype, "biufc", "bool, integers, floats and complex numbers")
     dtype = {"u": np.uint64, "f": np.float64, "c": np.complex128}.get(source.dtype.kind, np.int64)
@@ -80,7 +86,7 @@ def block_counts(source: SourceLike, blocks: int | None = None, processes: Proce
     Parameters
     ----------
     source : (n0, ..., nk) array-like of bool, numbers or dates
-        Any layout; a path or dataset is read in windows.
+        Any layout; a path or dataset is read in windows. The counts of a dask array are a dask array.
     blocks : int, optional
         Number of blocks, see `block_ranges`.
     processes : int or 'serial', optional
@@ -113,6 +119,11 @@ def block_counts(source: SourceLike, blocks: int | None = None, processes: Proce
     >>> megalith.block_counts(np.array([0, 1, 2, 0, 0, 5]), blocks=2)
     array([2, 1])
     """
+    if is_lazy(source):
+        from megalith.arrays import lazy
+
+        counts: npt.NDArray[np.int64] = lazy.block_counts(source, blocks, processes)
+        return counts
     source = as_source(source)
     check_kind("source", source.dtype, "biufcmM", "bool, numbers and dates")
     return _reduce(source, _core.block_counts, np.int64, blocks, processes)
