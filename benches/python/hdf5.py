@@ -3,10 +3,12 @@
     python benches/python/hdf5.py [--repeat N] [--blocks N] [--directory DIR] [--record FILE.json]
 
 Every block is 16 MiB of float64 that is made by the worker; the source is one number for each. Times are wall time from
-the call to the moment when all is on the disk. Workers are started before.
+the call to the moment when all is on the disk. Workers are started before. Compressed rows have a quarter of the
+blocks.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -44,7 +46,7 @@ def by_h5py(func, source, path, **options):
     synced(path)
 
 
-def by_orders(func, source, path, context):
+def by_orders(func, source, context, path):
     """One file that is there, and a lock around each write: Syncopy's way."""
     with h5py.File(path.with_suffix(".in"), "w") as file:
         file["data"] = source
@@ -56,6 +58,10 @@ def by_orders(func, source, path, context):
     synced(path)
 
 
+def ours_of(func, source, context, options, path):
+    hdf5.compute(func, source, path, blocks=len(source), context=context, **options)
+
+
 def synced(path):
     file = os.open(path, os.O_RDWR)
     os.fsync(file)
@@ -65,16 +71,19 @@ def synced(path):
 def ways(source, context):
     """What is timed: name, function of a path, and the name of the peer."""
 
-    def ours(func, **options):
-        return lambda path: hdf5.compute(func, source, path, blocks=len(source), context=context, **options)
+    def ours(**options):
+        return functools.partial(ours_of, make, source, context, options)
 
-    plain, packed = "h5py in one process", "h5py in one process, lzf"
-    yield plain, lambda path: by_h5py(make, source, path), None
-    yield "virtual", ours(make), plain
-    yield "single, lock-free", ours(make, layout="single"), plain
-    yield "orders into one file under a mutex", lambda path: by_orders(make, source, path, context), plain
-    yield packed, lambda path: by_h5py(mixed, source, path, compression="lzf"), None
-    yield "single, lzf", ours(mixed, layout="single", compression="lzf"), packed
+    plain = "h5py in one process"
+    yield plain, functools.partial(by_h5py, make, source), None
+    yield "virtual", ours(), plain
+    yield "single, lock-free", ours(layout="single"), plain
+    yield "orders into one file under a mutex", functools.partial(by_orders, make, source, context), plain
+    few = source[: max(len(source) // 4, 1)]
+    for name, compression in (("lzf", "lzf"), ("gzip", 1)):
+        packed = {"layout": "single", "compression": compression}
+        yield f"h5py, {name}", functools.partial(by_h5py, mixed, few, compression=compression), None
+        yield f"single, {name}", functools.partial(ours_of, mixed, few, context, packed), f"h5py, {name}"
 
 
 def clear(directory):

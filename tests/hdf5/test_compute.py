@@ -507,6 +507,21 @@ class TestDamage:
 
 
 class TestLimits:
+    @pytest.mark.parametrize("layout", ["virtual", "single"])
+    def test_an_interrupted_run_goes_on(self, layout, calls, tmp_path):
+        def interrupted(block, calls):
+            if block[0, 0] == 30 and not (tmp_path / "go on").exists():
+                raise KeyboardInterrupt
+            return noted(block, calls)
+
+        ask = {"args": (calls,), "blocks": 4, "layout": layout}
+        with pytest.raises(KeyboardInterrupt):
+            compute(interrupted, SOURCE, tmp_path / "a.h5", **ask)
+        assert calls.all() == ["0", "15"]
+        (tmp_path / "go on").touch()
+        assert np.array_equal(read(compute(interrupted, SOURCE, tmp_path / "a.h5", **ask)), SOURCE + 1)
+        assert calls.all() == ["0", "15", "30", "45"]
+
     def test_blocks_that_do_not_fit_in_memory_are_refused_with_need_and_supply(self, tmp_path):
         np.lib.format.open_memmap(tmp_path / "a.npy", "w+", "u1", (2**40,)).flush()  # a sparse file
         with pytest.raises(OutOfMemoryError, match=r"1,099,511,627,776 bytes of memory and [\d,]+ are available"):

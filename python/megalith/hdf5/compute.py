@@ -38,9 +38,6 @@ Layout: TypeAlias = Literal["virtual", "single"]
 Expected: TypeAlias = dict[tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any]]]
 LAYOUTS = ("virtual", "single")
 
-# Bytes of a chunk of a compressed dataset, about.
-CHUNK_BYTES = 1 << 20
-
 # Characters of the arguments that are written down with a result.
 MOST_TEXT = 8000
 
@@ -379,7 +376,7 @@ class _Run:
             self._check_room(sum(self._missing(shapes)) * dtype.itemsize)
         elif not (self.is_virtual or self.is_mean):
             shape, places = arrange(self.boxes, shapes)
-            chunks = chunks_of(places, shape, dtype.itemsize, CHUNK_BYTES)
+            chunks = chunks_of(shape, dtype.itemsize, places)
         # A function that does not say what it returns may return results of any length.
         is_fixed = not self.is_virtual or takes(self.job.func, "noCompute")
         tasks = [Task(i, box, shapes[i] if is_fixed else None) for i, box in enumerate(self.boxes)]

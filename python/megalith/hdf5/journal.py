@@ -26,6 +26,7 @@ import numpy as np
 from megalith import _core, _durable, _npy
 from megalith.exceptions import FormatError
 from megalith.hdf5 import files
+from megalith.hdf5.plan import chunks_of
 from megalith.records.digest import digest
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def write_block(path: Path, array: AnyArray, dataset: str, compression: Any, chu
         image = files.plain_image(array.shape, array.dtype, dataset)
         files.put(path, image, array)
     else:
+        chunks = chunks or chunks_of(array.shape, array.itemsize)
         if chunks is not None:  # HDF5 wants none that are larger than the dataset.
             chunks = tuple(map(min, chunks, array.shape))
         files.put(path, files.compressed_image(array, dataset, compression, chunks))
@@ -187,6 +189,7 @@ def read_manifest(directory: Path) -> dict[str, str] | None:
 def write_manifest(directory: Path, identity: Mapping[str, str]) -> None:
     """Begin a run."""
     _durable.write(directory / MANIFEST, json.dumps(dict(identity), indent=1).encode())
+    _durable.sync(directory.parent)
 
 
 def clear(directory: Path) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # is taken up elsewhere has the same blocks.
 BLOCK_BYTES = 1 << 24
 
+# Bytes of a chunk of a compressed dataset, about.
+CHUNK_BYTES = 1 << 20
+
 
 def cut(shape: tuple[int, ...], dtype: np.dtype[Any], blocks: Any) -> list[Box]:
     """Return the boxes of the blocks.
@@ -153,8 +156,11 @@ def _grid(boxes: Sequence[Box]) -> list[dict[int, int]]:
     return found
 
 
-def chunks_of(places: Sequence[Box], shape: tuple[int, ...], itemsize: int, wanted: int) -> tuple[int, ...] | None:
-    """Return chunks of about `wanted` bytes none of which holds elements of two blocks, None if they were too small."""
+def chunks_of(shape: tuple[int, ...], itemsize: int, places: Sequence[Box] = ()) -> tuple[int, ...] | None:
+    """Return chunks none of which holds elements of two blocks, None if they were too small.
+
+    Those of a block by itself are the same if blocks are even along the first axis.
+    """
     steps = []
     for axis, length in enumerate(shape):
         starts = {place[axis].start for place in places} - {0}
@@ -162,12 +168,12 @@ def chunks_of(places: Sequence[Box], shape: tuple[int, ...], itemsize: int, want
     chunk = list(steps)
     for axis, step in enumerate(steps):
         inner = math.prod(chunk) // chunk[axis] * itemsize
-        if inner * step <= wanted:
+        if inner * step <= CHUNK_BYTES:
             break
-        most = max(wanted // inner, 1)
-        is_cut = any(place[axis].start for place in places)
+        most = max(CHUNK_BYTES // inner, 1)
+        is_cut = axis == 0 or any(place[axis].start for place in places)
         chunk[axis] = max(d for d in _divisors(step) if d <= most) if is_cut else min(most, step)
-    is_small = math.prod(chunk) * itemsize < wanted // 64 and chunk != list(shape)
+    is_small = math.prod(chunk) * itemsize < CHUNK_BYTES // 64 and chunk != list(shape)
     return None if is_small else tuple(chunk)
 
 
