@@ -325,7 +325,17 @@ def recording(tmp_path):
         ((-1, ...), [0, 0, 1]),
         (slice(0, 0), [0, 0, 0]),
         (slice(None, None, 62500), [1, 1, 1]),
+        (slice(70040, 69990, -1), [0, 1, 0]),
+        (slice(None, None, -62500), [1, 1, 1]),
+        (np.array([[125001, 125003], [-1, 187000]]), [0, 0, 1]),
+        (([5, 130000], [3, 60]), [1, 0, 1]),
+        (np.ix_([130000, 5], [3, 60]), [1, 0, 1]),
+        (np.arange(187500) // 10 == 12, [1, 0, 0]),
+        (np.zeros(187500, bool), [0, 0, 0]),
+        ((np.arange(187500) == 62500, slice(None, None, -1)), [0, 1, 0]),
+        ((None, slice(62400, 62600, 7), ..., 0), [1, 1, 0]),
     ],
+    ids=str,
 )
 def test_only_pages_that_are_asked_for_are_read(recording, item, touched):
     paths, whole = recording

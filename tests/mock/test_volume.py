@@ -68,15 +68,22 @@ def test_it_goes_into_a_sink(tmp_path):
         dataset = file.create_dataset("a", (30, 40, 50), "uint16")
         artificial_volume((30, 40, 50), seed=0, sink=dataset)
         assert np.array_equal(dataset[()], expected)
+        for shape in ((40,), (30, 40), (0, 3)):
+            flat = file.create_dataset(str(shape), shape, "uint16")
+            artificial_volume(shape, seed=0, sink=flat)
+            assert np.array_equal(flat[()], artificial_volume(shape, seed=0, dtype="uint16"))
 
 
-def test_memory_beyond_the_result_does_not_grow_with_it(tmp_path):
+@pytest.mark.parametrize("kind", ["path", "dataset"])
+def test_memory_beyond_the_result_does_not_grow_with_it(tmp_path, kind):
     most = []
     for n in (64, 256):
-        tracemalloc.start()
-        artificial_volume((n, 256, 256), seed=0, sink=tmp_path / "a.npy")
-        most.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            sink = tmp_path / "a.npy" if kind == "path" else file.create_dataset("a", (n, 256, 256), "uint8")
+            tracemalloc.start()
+            artificial_volume((n, 256, 256), seed=0, sink=sink)
+            most.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
     assert most[1] < most[0] + (8 << 20)
 
 

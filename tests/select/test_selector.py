@@ -2,9 +2,11 @@
 
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,21 @@ def test_all_spikes_of_clusters_are_those_that_numpy_finds(clusters, kind):
         )
         assert_identical(selector.select_spikes(wanted), expected)
         assert_identical(selector.select_spikes(wanted, 0), expected)
+
+
+def test_clusters_come_in_any_collection_and_series_by_their_values(clusters):
+    groups = spikes_per_cluster(clusters)
+    expected = np.sort(np.concatenate([groups[0], groups[5]]))
+    both = {0: "a", 5: "b"}
+    for wanted in (both, both.keys(), {1: 0, 2: 5}.values(), iter([5, 0]), pd.Series([0, 5]), range(0, 6, 5), (5, 0)):
+        assert_identical(Selector(clusters).select_spikes(wanted), expected)
+    labels = np.arange(len(clusters))[::-1]
+    selector = Selector(
+        pd.Series(clusters, labels), spike_times=pd.Series(np.arange(len(clusters)), labels), chunk_bounds=[0, 100]
+    )
+    assert_identical(selector.select_spikes([0], subset_chunks=True), np.flatnonzero(clusters[:100] == 0))
+    selector.update(pd.Series([3, 4], [9, 8]), pd.Series([70, 71], [9, 8]))
+    assert selector.select_spikes([71]).tolist() == [4]
 
 
 def test_no_clusters_select_none_and_clusters_without_spikes_nothing(clusters):
@@ -163,13 +180,111 @@ def test_updates_give_the_groups_of_the_new_assignments(clusters, kind):
             assert_identical(selector.select_spikes([cluster]), spikes)
 
 
-def test_an_array_that_is_changed_in_place_is_seen_when_the_selector_is_told():
-    ids = np.array([1, 1, 2, 2])
+@pytest.mark.parametrize("compared", [7, 1 << 20])
+def test_an_array_that_is_changed_in_place_is_seen_whether_it_is_told_or_not(clusters, compared, monkeypatch):
+    monkeypatch.setattr("megalith.select.selector.COMPARED", compared)
+    ids = clusters[:300].copy()
+    selector = Selector(ids, seed=1)
+    selector.update([0, 1], 500)
+    ids[[3, 299]] = 600
+    now = np.where(np.arange(300) < 2, 500, ids)
+    for cluster, spikes in spikes_per_cluster(now).items():
+        assert_identical(selector.select_spikes([cluster]), spikes)
+    assert selector.clusters == list(spikes_per_cluster(now))
+    ids[:] = ids[::-1].copy()
+    selector.update([5], 700)
+    assert selector(None, [700]).tolist() == [5]
+    assert_identical(selector.select_spikes([600]), np.array([0, 296]))
+    copied = pickle.loads(pickle.dumps(selector))
+    ids[:] = 0
+    assert_identical(copied.select_spikes([600]), np.array([0, 296]))
+    assert selector.select_spikes([600]).size == 0
+
+
+def test_only_arrays_that_may_be_written_to_are_compared(monkeypatch):
+    def compare(*_):
+        raise AssertionError("compared")
+
+    monkeypatch.setattr("megalith.select.selector._differing", compare)
+    fixed, base = np.array([1, 2, 1]), np.array([1, 2, 1])
+    fixed.flags.writeable = False
+    for ids in (fixed, fixed[::-1]):
+        assert Selector(ids).select_spikes([1]).tolist() == [0, 2]
+    view = base[:]
+    view.flags.writeable = False
+    for ids in (base, view, np.frombuffer(bytearray(16), np.int64)):
+        with pytest.raises(AssertionError, match="compared"):
+            Selector(ids).select_spikes([1])
+
+
+@pytest.mark.parametrize("kind", ["path", "mapping", "writable mapping"])
+@pytest.mark.parametrize("way", ["in place", "saved again", "renamed to"])
+def test_a_file_that_was_sorted_anew_is_grouped_anew(tmp_path, clusters, kind, way):
+    path = tmp_path / "spike_clusters.npy"
+    np.save(path, clusters)
+    given = {
+        "path": lambda: path,
+        "mapping": lambda: np.load(path, mmap_mode="r"),
+        "writable mapping": lambda: np.load(path, mmap_mode="r+"),
+    }[kind]()
+    selector = Selector(given, seed=0)
+    if kind != "writable mapping":
+        selector.update([0], 9999)
+        assert selector.select_spikes([9999]).tolist() == [0]
+    sorted_anew = clusters[::-1].copy()
+    if way == "in place":
+        mapped = np.load(path, mmap_mode="r+")
+        mapped[:] = sorted_anew
+        mapped.flush()
+    elif way == "saved again" and kind == "path":
+        np.save(path, sorted_anew[:-10])  # Other mappings of a file that is cut off are gone.
+    else:
+        np.save(tmp_path / "other.npy", sorted_anew)
+        (tmp_path / "other.npy").replace(path)
+    expected = np.load(path) if kind == "path" else np.asarray(given)
+    for cluster, spikes in spikes_per_cluster(expected).items():
+        assert_identical(selector.select_spikes([cluster]), spikes)
+    selector.update([2], 8888)
+    assert selector.select_spikes([8888]).tolist() == [2]
+
+
+def test_a_file_that_is_gone_is_an_error_and_not_what_it_was(tmp_path):
+    np.save(tmp_path / "ids.npy", [1, 2, 1])
+    selector = Selector(tmp_path / "ids.npy")
+    (tmp_path / "ids.npy").unlink()
+    with pytest.raises(FileNotFoundError):
+        selector.select_spikes([1])
+
+
+def test_threads_that_select_while_an_array_changes_see_whole_groups():
+    ids = np.repeat(np.arange(10), 1000)
     selector = Selector(ids)
-    ids[:2] = 7
-    assert selector.clusters == [1, 2]
-    selector.update([0, 1], 7)
-    assert selector.clusters == [2, 7]
+    with ThreadPoolExecutor(4) as pool:
+        for target in range(10, 40):
+            ids[ids == target - 10] = target
+            found = list(pool.map(lambda cluster: selector.select_spikes([cluster]), [target] * 8))
+            assert all(np.array_equal(spikes, np.flatnonzero(ids == target)) for spikes in found)
+
+
+def test_ids_of_64_bits_are_selected_but_not_moved():
+    ids = np.array([2**63, 3, 2**63], np.uint64)
+    selector = Selector(ids)
+    assert selector.select_spikes(np.array([2**63], np.uint64)).tolist() == [0, 2]
+    with pytest.raises(ArgumentError, match=r"2\*\*63"):
+        selector.update([1], 4)
+    groups = selector._groups
+    assert selector.clusters == [3, 2**63]
+    assert selector._groups is groups, "nothing has changed, and nothing is grouped anew"
+    ids[0] = 3
+    assert selector.select_spikes([3]).tolist() == [0, 1]
+
+
+def test_spikes_in_two_clusters_are_selected_but_not_moved():
+    selector = Selector({1: [4, 5], 2: [5, 6]})
+    assert selector.select_spikes([1, 2]).tolist() == [4, 5, 6]
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match="spike 5 is in more than one"):
+            selector.update([4], 3)
 
 
 def test_spikes_that_are_new_to_a_mapping_are_added_by_an_update():
@@ -252,38 +367,90 @@ def test_updates_that_make_no_sense_are_refused():
         Selector([1, 2, 3]).update([0, 1, 2], [7, 8])
 
 
-ids = st.integers(-1, 6) | st.sampled_from([2**62, -(2**40)])
+IDS = st.integers(-1, 6) | st.sampled_from([2**62, -(2**40)])
 
 
-@given(
-    clusters=st.lists(ids, max_size=60),
-    wanted=st.lists(ids, min_size=1, max_size=6),
-    limit=st.none() | st.integers(0, 12),
-    subset=st.sampled_from(["regular", "random"]),
-    batch=st.none() | st.integers(1, 5),
-    only=st.none() | st.lists(st.integers(0, 70), max_size=30),
-    shrink=st.booleans(),
-    seed=st.integers(0, 99),
+@st.composite
+def recordings(draw):
+    """Clusters and times of spikes, and chunks."""
+    clusters = np.array(draw(st.lists(IDS, max_size=60)), np.int64)
+    times = np.sort(draw(st.lists(st.integers(0, 40), min_size=len(clusters), max_size=len(clusters))))
+    bounds = np.sort(draw(st.lists(st.integers(-2, 45), min_size=2, max_size=9)))
+    chunks = {"spike_times": times.astype(float), "chunk_bounds": bounds}
+    return clusters, chunks | {"n_chunks_kept": draw(st.none() | st.integers(1, 10)), "seed": draw(st.integers(0, 99))}
+
+
+QUESTIONS = st.fixed_dictionaries(
+    {
+        "max_n_spikes_per_cluster": st.none() | st.integers(0, 12),
+        "subset": st.sampled_from(["regular", "random"]),
+        "batch": st.none() | st.integers(1, 5),
+        "subset_chunks": st.booleans(),
+        "subset_spikes": st.none() | st.lists(st.integers(0, 70), max_size=30),
+        "shrink": st.booleans(),
+    }
 )
-def test_every_selection_is_sorted_unique_within_clusters_and_limits_and_that_of_its_seed(
-    clusters, wanted, limit, subset, batch, only, shrink, seed
-):
-    clusters = np.array(clusters, np.int64)
-    options = {"subset": subset, "batch": batch, "subset_spikes": only, "shrink": shrink}
-    found = Selector(clusters, seed=seed).select_spikes(wanted, limit, **options)
+
+
+def in_question(clusters, made, asked):
+    """Which spikes may be selected, apart from their clusters."""
+    allowed = np.ones(len(clusters), bool)
+    if asked["subset_chunks"]:
+        bounds, n = made["chunk_bounds"], len(made["chunk_bounds"]) - 1
+        step = 1 if made["n_chunks_kept"] is None else -(-n // made["n_chunks_kept"])
+        kept = [(bounds[i], bounds[i + 1]) for i in range(0, n, step)]
+        allowed &= np.array([any(low <= t < high for low, high in kept) for t in made["spike_times"]], bool)
+    if asked["subset_spikes"] is not None:
+        allowed &= np.isin(np.arange(len(clusters)), asked["subset_spikes"])
+    return allowed
+
+
+@given(recording=recordings(), wanted=st.lists(IDS, min_size=1, max_size=6), asked=QUESTIONS)
+def test_every_selection_is_sorted_unique_within_clusters_and_limits_and_that_of_its_seed(recording, wanted, asked):
+    clusters, made = recording
+    found = Selector(clusters, **made).select_spikes(wanted, **asked)
     assert found.dtype == np.int64
     assert all(a < b for a, b in pairwise(found.tolist()))
+    allowed = in_question(clusters, made, asked)
+    assert allowed[found].all()
     assert np.isin(clusters[found], wanted).all()
-    if only is not None:
-        assert set(found.tolist()) <= set(only)
-    allowed = limit if limit else len(clusters)
-    if limit and shrink:
-        allowed = max(1, int(limit * math.exp(-0.1 * (len(set(wanted)) - 1))))
+    limit, most = asked["max_n_spikes_per_cluster"], len(clusters)
+    if limit:
+        most = max(1, int(limit * math.exp(-0.1 * (len(set(wanted)) - 1)))) if asked["shrink"] else limit
     for cluster in set(wanted):
-        there = set(np.flatnonzero(clusters == cluster).tolist())
-        there &= there if only is None else set(only)
+        there = int((allowed & (clusters == cluster)).sum())
         taken = int((clusters[found] == cluster).sum())
-        assert taken <= allowed
-        assert taken == min(len(there), allowed) or (batch is not None and taken > 0)
-    assert_identical(found, Selector(clusters, seed=seed).select_spikes(wanted[::-1], limit, **options))
-    assert_identical(found, select_spikes(wanted, limit, spikes_per_cluster(clusters), seed=seed, **options))
+        assert taken == min(there, most) or (asked["batch"] is not None and 0 < taken < min(there, most))
+    groups = spikes_per_cluster(clusters)
+    for given_as in (clusters, groups, lambda cluster: groups.get(cluster, NONE), groups.__getitem__):
+        assert_identical(Selector(given_as, **made).select_spikes(wanted[::-1], **asked), found)
+    if not asked["subset_chunks"]:
+        options = {name: asked[name] for name in asked if name not in ("max_n_spikes_per_cluster", "subset_chunks")}
+        assert_identical(select_spikes(wanted, limit, groups, seed=made["seed"], **options), found)
+
+
+MOVES = st.lists(st.tuples(st.lists(st.integers(0, 59), max_size=8), IDS), max_size=6)
+
+
+@given(recording=recordings(), moves=MOVES, told=st.booleans(), wanted=st.lists(IDS, min_size=1), asked=QUESTIONS)
+def test_selections_after_merges_and_splits_are_those_of_the_new_assignments(recording, moves, told, wanted, asked):
+    clusters, made = recording
+    given_now = clusters.copy()
+    selectors = [Selector(given_now, **made), Selector(spikes_per_cluster(clusters), **made)]
+    now = clusters.copy()
+    for spikes, cluster in moves:
+        moved = [spike for spike in spikes if spike < len(clusters)]
+        now[moved] = cluster
+        for selector in selectors[not told :]:
+            selector.update(moved, cluster)
+        if not told:
+            given_now[moved] = cluster
+    expected = Selector(now, **made).select_spikes(wanted, **asked)
+    for selector in selectors:
+        assert selector.clusters == list(spikes_per_cluster(now))
+        assert_identical(selector.select_spikes(wanted, **asked), expected)
+        # A cluster that kept its spikes keeps those that are taken of it.
+        for cluster in set(wanted):
+            if np.array_equal(now == cluster, clusters == cluster):
+                before = Selector(clusters, **made).select_spikes([cluster], **asked)
+                assert_identical(selector.select_spikes([cluster], **asked), before)

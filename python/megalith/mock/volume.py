@@ -14,6 +14,8 @@ from megalith.arrays.source import is_path
 from megalith.exceptions import DTypeError, ShapeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
     from megalith._typing import AnyArray, SinkLike
@@ -97,22 +99,22 @@ def artificial_volume(
         message = f"dtype: {kind} is not supported; supported: integers and floats"
         raise DTypeError(message, name="dtype", got=str(kind), supported="integers and floats")
     with Target(sink, lengths, kind, "C") as target:
-        out = np.empty(lengths, kind) if target.streams else target.array
-        if out.size:
-            _fill(out[(None,) * (3 - out.ndim)], np.random.default_rng(seed))
-        if target.streams:
-            target.put(out)
+        if math.prod(lengths):
+            for start, slab in _slabs((1,) * (3 - len(lengths)) + lengths, kind, np.random.default_rng(seed)):
+                # With fewer axes than three there is one plane, and one slab.
+                values = slab.astype(kind).reshape(-1, *lengths[1:])
+                target.store((slice(start, start + len(values)), *(slice(0, n) for n in lengths[1:])), values)
     return target.result
 
 
-def _fill(out: AnyArray, random: np.random.Generator) -> None:
-    tissue, first, second = (_Field(out.shape, spacing, random) for spacing in (TISSUE, NET, NET))
-    white = _white(out.dtype)
-    plane = math.prod(out.shape[1:])
-    step = max(SLAB_BYTES // (4 * plane), 1)
-    buffer = np.empty((min(step, out.shape[0]), *out.shape[1:]), np.float32)
-    for start in range(0, out.shape[0], step):
-        slab = buffer[: out.shape[0] - start]
+def _slabs(shape: tuple[int, ...], dtype: np.dtype[Any], random: np.random.Generator) -> Iterator[tuple[int, AnyArray]]:
+    """Make some planes at a time: the first of them, and their values."""
+    tissue, first, second = (_Field(shape, spacing, random) for spacing in (TISSUE, NET, NET))
+    white = _white(dtype)
+    step = max(SLAB_BYTES // (4 * math.prod(shape[1:])), 1)
+    buffer = np.empty((min(step, shape[0]), *shape[1:]), np.float32)
+    for start in range(0, shape[0], step):
+        slab = buffer[: shape[0] - start]
         random.random(out=slab, dtype=np.float32)
         slab *= NOISE
         for z, image in enumerate(slab, start):
@@ -135,9 +137,9 @@ def _fill(out: AnyArray, random: np.random.Generator) -> None:
             correlate1d(slab, BLUR, slab, axis, mode="reflect")
         slab *= white
         np.clip(slab, 0, white, out=slab)
-        if out.dtype.kind in "iu":
+        if dtype.kind in "iu":
             slab += 0.5
-        out[start : start + len(slab)] = slab
+        yield start, slab
 
 
 def _white(dtype: np.dtype[Any]) -> float:

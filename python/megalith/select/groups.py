@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -57,11 +58,9 @@ def id_array(name: str, ids: Any) -> Ints:
     ShapeError, DTypeError
         As `id_source`.
     """
-    is_array = hasattr(ids, "__len__") or hasattr(ids, "shape")
-    if isinstance(ids, set | frozenset | range) or (hasattr(ids, "__iter__") and not is_array):
+    # Sets, mappings, views of their keys and iterators; what has a dtype may have keys of its own, as tables do.
+    if isinstance(ids, Iterable) and not isinstance(ids, Sequence) and not hasattr(ids, "dtype"):
         ids = list(ids)
-    elif hasattr(ids, "keys"):
-        ids = list(ids.keys())
     source = id_source(name, np.atleast_1d(ids) if np.ndim(ids) == 0 else ids)
     return source.reader().read((slice(0, source.size),))
 
@@ -178,7 +177,8 @@ def spikes_per_cluster(
     -----
     The result has 8 bytes a spike. Beyond it there are 64 bytes for each cluster and each of up to four parts a thread,
     4 MiB of tables a part at most, and two windows of a file: under 1 GB for a file of any length, as long as its
-    clusters are fewer than a million. The result does not depend on the number of threads.
+    clusters are fewer than a million. Where most ids differ they are sorted by their bytes instead, with 16 bytes a
+    spike (of a window), 32 for ids that are far apart. The result does not depend on the number of threads.
 
     References
     ----------
@@ -357,7 +357,8 @@ def index_of(arr: SourceLike, lookup: npt.ArrayLike, *, processes: Processes = N
 
     Notes
     -----
-    Ids need not be small: a table of all ids up to the largest is not made.
+    Ids need not be small: there is a table of all ids between the smallest and the largest only where it is not much
+    longer than the list.
 
     References
     ----------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from megalith import _checks
+from megalith._optional import is_instance
 from megalith.arrays.kernels.common import check_option
 from megalith.exceptions import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from megalith.select import subsets
@@ -16,6 +18,7 @@ from megalith.select.groups import id_array, id_source, spikes_per_cluster, unkn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -23,10 +26,14 @@ if TYPE_CHECKING:
 
 Ints: TypeAlias = "npt.NDArray[np.int64]"
 Subset: TypeAlias = Literal["regular", "random"]
+Stamp: TypeAlias = "tuple[int, int, int, int, int]"
 Seed: TypeAlias = "int | list[int] | np.random.Generator | None"
 
 # phy's: each cluster more lowers the number of spikes of all by the factor exp(-0.1).
 SHRINK = 0.1
+
+# So many ids are compared at a time.
+COMPARED = 1 << 20
 
 
 class Selector:
@@ -63,9 +70,12 @@ class Selector:
 
     Notes
     -----
-    An array of cluster ids is grouped at once, and copied unless it is in a file that is only read, because many
-    programs change it in place before they say so (`update`). Selections may be made by several threads at once; an
-    update is seen by those that begin after it.
+    An array of cluster ids is grouped at once, and its changes are seen whether they are told (`update`) or not: it is
+    compared with a copy before each selection, a millisecond for some million spikes, and what differs is moved. One
+    that is read-only, and no view of another, is not compared. A ``.npy`` file, or a mapping of one that is only read,
+    is known by its times instead and not copied; where it was written anew it is grouped anew, and what `update` said
+    before is forgotten. Mappings from clusters to spikes and other sources are read once. Selections may be made by
+    several threads at once; an update is seen by those that begin after it.
 
     References
     ----------
@@ -101,10 +111,16 @@ class Selector:
             raise ArgumentError(message, name="spikes_per_cluster", got=None, expected="function, mapping or array")
         self._function: Callable[[int], Any] | None = None
         self._clusters: AnyArray | None = None
+        # Where clusters may change: the array that they are a copy of, or the file that they are in.
+        self._array: AnyArray | None = None
+        self._file: tuple[SourceLike, Path, Stamp | None] | None = None
+        self._lock = threading.RLock()
         self._groups: dict[int, Ints] = {}
         self._moved = self._moved_to = np.zeros(0, np.int64)
         self._chunks = _kept_chunks(chunk_bounds, n_chunks_kept)
-        self._times: Any = np.asarray(spike_times) if isinstance(spike_times, list | tuple) else spike_times
+        # The labels of a series are none of our positions.
+        is_given_whole = isinstance(spike_times, list | tuple) or is_instance(spike_times, "pandas", "Series")
+        self._times: Any = np.asarray(spike_times) if is_given_whole else spike_times
         self._seed = _checked_seed(seed)
         if callable(given):
             self._function = given
@@ -123,15 +139,47 @@ class Selector:
         if tuple(n_times) != source.shape:
             message = f"spike_times: got shape {tuple(n_times)}, expected {source.shape}: one time for each spike"
             raise ShapeError(message, name="spike_times", got=tuple(n_times), expected=source.shape)
+        path = source.location if source.memory != "shared" else None
+        stamp = None if path is None else _stamp(path)
         clusters = source.array
-        is_safe = source.location is not None and not clusters.flags.writeable
-        self._clusters = clusters if is_safe else np.array(clusters)
-        self._groups = spikes_per_cluster(source)
+        if path is not None and not clusters.flags.writeable:
+            self._file, self._array, self._clusters = (given, path, stamp), None, clusters
+        else:
+            self._file, self._array = None, given if isinstance(given, np.ndarray) else None
+            self._clusters = np.array(clusters)
+        self._groups = spikes_per_cluster(self._clusters)
+        self._moved = self._moved_to = np.zeros(0, np.int64)
+
+    def _look(self) -> None:
+        """See what has changed in the array or the file since it was grouped."""
+        if self._file is not None:
+            given, path, stamp = self._file
+            if _stamp(path) != stamp:
+                self._group(given)
+        elif self._array is not None and self._clusters is not None and _can_change(self._array):
+            changed = _differing(self._clusters, self._array)
+            if not len(changed):
+                return
+            now = self._array[changed]
+            if _is_wide(self._groups, now):
+                self._group(self._array)
+            else:
+                self._move(changed, now.astype(np.int64))
+                self._clusters[changed] = now
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Nobody else can change what is unpickled, but for a file.
+        is_mapping = self._file is not None and isinstance(self._file[0], np.ndarray)
+        file = None if is_mapping else self._file
+        return {name: value for name, value in vars(self).items() if name != "_lock"} | {"_array": None, "_file": file}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
 
     @property
     def clusters(self) -> list[int] | None:
         """All clusters that have spikes, rising; None if a function gives the spikes."""
-        return None if self._function is not None else list(self._groups)
+        return None if self._function is not None else list(self._now())
 
     @property
     def chunks_kept(self) -> AnyArray:
@@ -218,8 +266,7 @@ class Selector:
             limit = max(int(limit * math.exp(-SHRINK * (len(wanted) - 1))), 1)
         found = self._found(wanted)
         if strict and (missing := sorted(cluster for cluster in wanted if cluster not in found)):
-            known = None if self._function is not None else np.array(list(self._groups))
-            raise unknown("cluster_ids", missing, known)
+            raise unknown("cluster_ids", missing, None if self.clusters is None else np.array(self.clusters))
         random = self._generator if subset == "random" else lambda cluster: None
         return subsets.merged(
             [_limited(filters(spikes), limit, batch, random, cluster) for cluster, spikes in found.items()]
@@ -304,7 +351,8 @@ class Selector:
         Raises
         ------
         ArgumentError
-            If a function gives the spikes: it is asked each time, and knows.
+            If a function gives the spikes: it is asked each time, and knows. If a mapping has spikes in more than one
+            cluster, or there are clusters of 2**63 and more.
         ShapeError
             If there is not one cluster for each spike.
         IndexRangeError
@@ -329,14 +377,19 @@ class Selector:
             message = "update: a function gives the spikes of this Selector; it is asked each time, let it know instead"
             raise ArgumentError(message, name="spikes_per_cluster", got="a function", expected="a mapping or an array")
         spikes = id_array("spike_ids", spike_ids).astype(np.int64)
-        targets = id_array("cluster_ids", cluster_ids).astype(np.int64)
+        targets = id_array("cluster_ids", cluster_ids)
         if np.ndim(cluster_ids) == 0:
             targets = np.broadcast_to(targets, spikes.shape)
         if targets.shape != spikes.shape:
             message = f"cluster_ids: got {targets.size}, expected one, or one for each of the {spikes.size} spikes"
             raise ShapeError(message, name="cluster_ids", got=targets.shape, expected=spikes.shape)
         spikes, last = np.unique(spikes[::-1], return_index=True)
-        self._move(spikes, targets[::-1][last])
+        with self._lock:
+            self._look()
+            if _is_wide(self._groups, targets):
+                message = "update: there are cluster ids of 2**63 and more, between which spikes cannot be moved"
+                raise ArgumentError(message, name="cluster_ids", got="ids of 64 bits", expected="ids below 2**63")
+            self._move(spikes, targets[::-1][last].astype(np.int64))
 
     def _move(self, spikes: Ints, targets: Ints) -> None:
         """Move rising spikes to clusters."""
@@ -370,6 +423,11 @@ class Selector:
                 self._moved_to = np.repeat(list(self._groups), [len(group) for group in self._groups.values()])
                 order = np.argsort(self._moved, kind="stable")
                 self._moved, self._moved_to = self._moved[order], self._moved_to[order].astype(np.int64)
+                if (shared := self._moved[:-1][self._moved[1:] == self._moved[:-1]]).size:
+                    spike = int(shared[0])
+                    self._moved = self._moved_to = np.zeros(0, np.int64)
+                    message = f"spikes_per_cluster: spike {spike} is in more than one cluster: none to move it from"
+                    raise ArgumentError(message, name="spikes_per_cluster", got=spike, expected="each spike once")
             owners, is_there = np.zeros(len(spikes), np.int64), np.zeros(len(spikes), dtype=bool)
         else:
             n = len(self._clusters)
@@ -385,10 +443,16 @@ class Selector:
             is_there |= hits
         return owners, is_there
 
+    def _now(self) -> dict[int, Ints]:
+        """Return the spikes of each cluster as it is now."""
+        with self._lock:
+            self._look()
+            return self._groups
+
     def _found(self, wanted: list[int], *, as_given: bool = False) -> dict[int, AnyArray]:
         """Return the spikes of the clusters that there are."""
         if self._function is None:
-            groups = self._groups
+            groups = self._now()
             return {cluster: groups[cluster] for cluster in wanted if cluster in groups}
         found: dict[int, AnyArray] = {}
         for cluster in wanted:
@@ -426,6 +490,38 @@ class Selector:
             return np.random.default_rng()
         # Whole numbers of either sign to those of a seed, which are not negative.
         return np.random.default_rng([*self._seed, 2 * cluster if cluster >= 0 else -2 * cluster - 1])
+
+
+def _is_wide(groups: dict[int, Ints], ids: AnyArray) -> bool:
+    """Whether there are clusters that int64 does not hold; those of the groups rise."""
+    return max(next(reversed(groups), 0), int(ids.max(initial=0))) >= 2**63
+
+
+def _can_change(array: Any) -> bool:
+    """Whether someone may write to an array, or to what it is a view of."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return True
+        array = array.base
+    return array is not None
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Return what tells a file from another at its place or another state of it, None if it is gone."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _differing(before: AnyArray, now: AnyArray) -> Ints:
+    """Return where two lists differ."""
+    found = [np.zeros(0, np.int64)]
+    for start in range(0, len(before), COMPARED):
+        stretch = slice(start, start + COMPARED)
+        found.append(np.flatnonzero(before[stretch] != now[stretch]) + start)
+    return np.concatenate(found)
 
 
 def _limited(

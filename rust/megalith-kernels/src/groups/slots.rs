@@ -10,7 +10,7 @@ use megalith_core::dtype::Integer;
 use megalith_core::{Error, Result};
 
 /// Ids that lie within so many of each other are looked up in a table, others by hash.
-const DENSE: usize = 1 << 20;
+pub(super) const DENSE: usize = 1 << 20;
 
 /// Ids that are hashed before the table is moved to where they are.
 const PATIENCE: usize = 8;

@@ -65,7 +65,8 @@ proptest! {
 
     #[test]
     fn places_match_the_naive_twin(
-        ids in prop::collection::vec(-3i32..9, 0..50), table in prop::collection::vec(-5i128..12, 0..9),
+        ids in prop::collection::vec(-3i32..9, 0..50),
+        table in prop::collection::vec(prop_oneof![-5i128..12, Just(1 << 30), Just(-(1 << 70))], 0..9),
     ) {
         let expected: Vec<i64> = ids
             .iter()
@@ -87,10 +88,50 @@ fn spread(n: usize, values: u64) -> Vec<i32> {
 
 #[test]
 fn a_list_of_many_parts_is_grouped_as_one() {
-    for values in [1, 7, 500, 1 << 30] {
+    for values in [1, 7, 500, 60_000, 1 << 30] {
         check(&spread(1_000_003, values), 1 << 40).unwrap();
     }
     check(&spread(1_000_003, 500), 300_000).unwrap();
+}
+
+#[test]
+fn a_list_of_which_most_ids_differ_is_grouped_as_any_other() {
+    let ids = spread(200_003, 1 << 30);
+    let far: Vec<i64> = ids.iter().map(|&id| i64::from(id).wrapping_mul(1 << 34 | 1)).collect();
+    let half: Vec<i32> = ids.iter().enumerate().map(|(i, &id)| if i % 2 == 0 { -1 } else { id }).collect();
+    let sorted: Vec<u16> = (0..150_000u32).map(|i| (i / 3) as u16).collect();
+    for window in [70_000, 1 << 40] {
+        check(&ids, window).unwrap();
+        check(&far, window).unwrap();
+        check(&far.iter().map(|&id| id as u64).collect::<Vec<_>>(), window).unwrap();
+        check(&half, window).unwrap();
+        check(&sorted, window).unwrap();
+    }
+    let found = |ids: &[i32]| {
+        let view = SourceView::from_slice(ids, &[ids.len()]);
+        execute(2, |_| true, |w| Ok(count::<i32>(w, &view)?.found)).unwrap()
+    };
+    assert!(matches!(found(&ids), Some(Found::Near(_))));
+    assert!(matches!(found(&spread(200_003, 500)), Some(Found::Counted(_))));
+}
+
+#[test]
+fn a_stretch_of_other_ids_than_were_counted_is_refused() {
+    let (counted, changed) = (spread(60_000, 1 << 30), spread(60_001, 1 << 29));
+    let result = execute(
+        2,
+        |_| true,
+        |w| {
+            let mut tally = count::<i32>(w, &SourceView::from_slice(&counted[..30_000], &[30_000]))?;
+            tally.merge(&count::<i32>(w, &SourceView::from_slice(&counted[30_000..], &[30_000]))?);
+            let mut cursors: Vec<i64> =
+                tally.counts().iter().scan(0, |sum, &n| Some(std::mem::replace(sum, *sum + n as i64))).collect();
+            let mut out = vec![0i64; 60_000];
+            let view = SourceView::from_slice(&changed[30_000..60_000], &[30_000]);
+            tally.positions::<i32>(w, &view, 0, &mut cursors, SinkView::from_slice(&mut out, &[60_000]))
+        },
+    );
+    assert!(matches!(result, Err(Error::Argument { .. })));
 }
 
 #[test]
