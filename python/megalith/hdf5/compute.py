@@ -359,7 +359,7 @@ class _Run:
             return
         index, failure = min(self.failures.items())
         box = ", ".join(f"{part.start}:{part.stop}" for part in self.boxes[index])
-        rest = f"; so did {sorted(self.failures.keys() - {index})}" if len(self.failures) > 1 else ""
+        rest = f"; so did {len(self.failures) - 1} others" if len(self.failures) > 1 else ""
         failure.error.add_note(
             f"block {index} of {len(self.boxes)}, source[{box}], failed{rest}. "
             f"{len(self.done)} blocks are kept in {self.directory}: the same call goes on with the others"
