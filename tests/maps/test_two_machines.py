@@ -144,3 +144,23 @@ def test_a_map_over_engines_of_another_machine(machines, connection):
     assert out["kinds"] == [["ndarray", 1000.0]] * 2
     assert out["cached"]
     assert out["seconds"] < 20
+
+
+def test_chunks_of_a_dask_array_are_computed_and_written_by_another_machine(machines, connection):
+    code = """
+    import dask.array
+
+    np.save(os.environ["IPYTHONDIR"] + "/x.npy", np.arange(300.0).reshape(30, 10))
+    x = np.load(os.environ["IPYTHONDIR"] + "/x.npy", mmap_mode="r")
+
+    def work(chunk, offset):
+        open(f"{context.cache_dir}/{socket.gethostname()}.host", "a").close()
+        return chunk * 2 + offset
+
+    result = context.map_dask_array(work, dask.array.from_array(x, chunks=(7, 10)), 1, name="doubled")
+    out["equal"] = bool(np.array_equal(result.compute(), x * 2 + 1))
+    out["hosts"] = sorted(path.stem for path in context.cache_dir.glob("*.host"))
+    out["files"] = sorted(path.name for path in (context.cache_dir / "doubled").glob("*.npy"))
+    """
+    out = run(machines, connection, code)
+    assert out == {"equal": True, "hosts": [machines.names[1]], "files": [f"{i}.npy" for i in range(5)]}
