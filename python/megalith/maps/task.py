@@ -23,7 +23,7 @@ from megalith.exceptions import MegalithError
 from megalith.maps.failure import packed
 from megalith.maps.marks import Place, marker
 from megalith.maps.parcel import OutOfReachError, pack_result
-from megalith.records import digest
+from megalith.records.digest import digest
 from megalith.records.origin import is_user_module
 
 if TYPE_CHECKING:
