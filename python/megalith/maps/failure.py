@@ -147,13 +147,13 @@ def _is_plain(kind: type[BaseException]) -> bool:
     return (
         kind.__reduce__ is BaseException.__reduce__
         and kind.__reduce_ex__ is object.__reduce_ex__
-        and kind.__setstate__ is BaseException.__setstate__  # type: ignore[attr-defined]
+        and kind.__setstate__ is BaseException.__setstate__
     )
 
 
 def _made(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     error = kind.__new__(kind, *args)
-    builtin = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
     builtin.__init__(error, *args)
     _set(error, "args", args)
     return error
