@@ -28,7 +28,7 @@ from megalith import _core
 from megalith.arrays.source import certain_file
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import BinaryIO, Literal, Self
 
     from megalith._typing import AnyArray
 
@@ -46,11 +46,38 @@ class OutOfReachError(Exception):
 
 
 @dataclass(frozen=True)
-class _Memory:
-    """An array in unnamed memory of another process."""
+class Unnamed:
+    """Unnamed memory of a process, for others on the same machine.
+
+    Who comes late may find another file under the same number.
+    """
 
     pid: int
     descriptor: int
+    identity: tuple[int, int]
+
+    def open(self, mode: Literal["rb", "r+b"]) -> BinaryIO:
+        """Open it in another process."""
+        path = f"/proc/{self.pid}/fd/{self.descriptor}"
+        self._check(os.stat(path))  # noqa: PTH116
+        file = open(path, mode)  # noqa: PTH123, SIM115
+        try:
+            self._check(os.fstat(file.fileno()))
+        except OSError:
+            file.close()
+            raise
+        return file
+
+    def _check(self, status: os.stat_result) -> None:
+        if (status.st_dev, status.st_ino) != self.identity:
+            raise FileNotFoundError(f"descriptor {self.descriptor} of process {self.pid} is another file by now")
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """An array in unnamed memory of another process."""
+
+    where: Unnamed
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     is_fortran: bool
@@ -58,10 +85,10 @@ class _Memory:
     def open(self) -> AnyArray:
         nbytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
         try:
-            with open(f"/proc/{self.pid}/fd/{self.descriptor}", "rb") as file:  # noqa: PTH123
+            with self.where.open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), nbytes, access=mmap.ACCESS_COPY)
         except (OSError, ValueError) as error:
-            raise OutOfReachError(f"memory of process {self.pid} cannot be mapped: {error}") from error
+            raise OutOfReachError(f"memory of process {self.where.pid} cannot be mapped: {error}") from error
         return np.ndarray(self.shape, self.dtype, mapped, order="F" if self.is_fortran else "C")
 
 
@@ -129,7 +156,7 @@ class Sender:
 
     def __exit__(self, *_: object) -> None:
         for copy in self._copies.values():
-            close(copy.memory.descriptor)
+            close(copy.memory.where.descriptor)
         self._copies.clear()
 
     def pack(self, value: Any) -> tuple[bytes, list[_Copy]]:
@@ -201,16 +228,16 @@ class Sender:
             return known
         for key, copy in tuple(self._copies.items()):
             if copy.users == 0 and all(copy is not used for used in self._used):
-                close(self._copies.pop(key).memory.descriptor)
+                close(self._copies.pop(key).memory.where.descriptor)
         is_fortran = not array.flags.c_contiguous
         descriptor = _filled(array.T if is_fortran else array)
         if descriptor is None:
             return None
-        memory = _Memory(os.getpid(), descriptor, array.shape, array.dtype, is_fortran)
+        memory = _Memory(located(descriptor), array.shape, array.dtype, is_fortran)
         copy = _Copy(array, memory, b"" if self._is_static else _core.digest(array))
         # What an older copy of the same array is still needed for has its own reference; its key must be another one.
         if known is not None and id(array) in self._copies:
-            self._copies[-known.memory.descriptor] = known
+            self._copies[-known.memory.where.descriptor] = known
         self._copies[id(array)] = copy
         return copy
 
@@ -297,6 +324,12 @@ def unnamed(nbytes: int) -> int:
     _descriptors.add(descriptor)
     os.truncate(descriptor, nbytes)
     return descriptor
+
+
+def located(descriptor: int) -> Unnamed:
+    """Return where others find memory that was made here."""
+    status = os.fstat(descriptor)
+    return Unnamed(os.getpid(), descriptor, (status.st_dev, status.st_ino))
 
 
 def close(descriptor: int) -> None:

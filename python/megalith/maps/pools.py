@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from megalith import _core
+from megalith.exceptions import WorkerDiedError
 from megalith.maps.workers import Chunk, Death, Workers, log
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # Of processes that we started and that have nothing to do.
 IDLE_S = 300
+
+# How many pools may be lost, one after the other, before they begin with anything.
+POOLS = 2
 
 # What numerical libraries read when they are loaded.
 THREADS = (
@@ -124,6 +128,7 @@ class ProcessWorkers(Workers):
         self.given = executor
         self.pool = _Pool(executor)
         self._again = again
+        self._n_lost = 0  # Pools that were lost, one after the other, before they had begun with anything.
 
     def count(self) -> int:
         return self.n
@@ -131,8 +136,8 @@ class ProcessWorkers(Workers):
     def begin(self, chunk: Chunk, task: Callable[..., Report], *args: Any) -> None:
         try:
             chunk.future = self.pool.submit(task, *args)
-        except BrokenExecutor:
-            self._replace()
+        except BrokenExecutor as error:
+            self._replace(error)
             chunk.future = self.pool.submit(task, *args)
         pool = chunk.worker = self.pool
 
@@ -149,14 +154,24 @@ class ProcessWorkers(Workers):
         except BrokenExecutor as error:
             pool: _Pool = chunk.worker
             pid, at = self.mark(chunk)
+            if at:
+                self._n_lost = 0
             if not pool.dead:
                 return Death(f"a process of the pool ({error})", at)
             names = ", ".join(pool.name(dead) for dead in sorted(pool.dead))
             return Death(names, at if at is None or pid in pool.dead else 0)
+        self._n_lost = 0
         return report
 
-    def _replace(self) -> None:
+    def _replace(self, error: BrokenExecutor) -> None:
         """Go on with another pool."""
+        self._n_lost += 1
+        if self._n_lost > POOLS:
+            message = (
+                f"{self._n_lost} pools of processes were lost before they had begun with an item; does their "
+                "initializer fail, or a script start processes outside of `if __name__ == '__main__':`?"
+            )
+            raise WorkerDiedError(message, worker="the pool") from error
         if self.pool.executor is self.given:
             log.warning("a process of %r has died; a pool like it takes over", self.given)
         self.pool.executor.shutdown(wait=False)

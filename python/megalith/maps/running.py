@@ -9,7 +9,6 @@ import uuid
 from collections import deque
 from collections.abc import Sized
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from queue import Empty
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,10 +108,20 @@ def run(
     >>> maps.run(pow, [2, 3, 4], [5, 2, 1])
     [32, 9, 4]
     """
-    _check(on_error)
-    team = _team(workers)
-    with _bar(verbose, _length(args), desc or _name(f)) as advance:
-        return _results(f, args, team, on_error, _both(on_result, advance))
+    _check(args, on_error)
+    is_static = on_result is None and _is_static(args)
+    if not verbose:
+        return _results(f, args, _team(workers), on_error, on_result, is_static=is_static)
+    from tqdm.auto import tqdm
+
+    with tqdm(total=_length(args), desc=desc or _name(f), unit="item") as bar:
+
+        def advance(index: int, result: Any) -> None:
+            if on_result is not None:
+                on_result(index, result)
+            bar.update()
+
+        return _results(f, args, _team(workers), on_error, advance, is_static=is_static)
 
 
 def start(
@@ -151,16 +160,20 @@ def start(
     >>> result.get()
     [32, 9, 4]
     """
-    _check(on_error)
+    _check(args, on_error)
+    total = _length(args)
     team = _team(workers)
 
     def results(arrived: Callable[[int, Any], None]) -> list[Any]:
-        return _results(f, args, team, on_error, arrived)
+        return _results(f, args, team, on_error, arrived, is_static=False)
 
-    return AsyncResult(results, _length(args), team, _name(f))
+    return AsyncResult(results, total, team, _name(f))
 
 
-def _check(on_error: OnError) -> None:
+def _check(args: tuple[Iterable[Any], ...], on_error: OnError) -> None:
+    if not args:
+        message = "args: got nothing to map over, expected one iterable or more"
+        raise ArgumentError(message, name="args", got=args, expected="one iterable or more")
     if on_error not in ("raise", "keep"):
         message = f"on_error: got {on_error!r}, expected 'raise' or 'keep'"
         raise ArgumentError(message, name="on_error", got=on_error, expected="'raise' or 'keep'")
@@ -177,16 +190,21 @@ def _results(
     team: Workers | None,
     on_error: OnError,
     on_result: Callable[[int, Any], None] | None,
+    *,
+    is_static: bool,
 ) -> list[Any]:
-    items = zip(*args, strict=False)
     if team is None:
-        return _run_here(f, items, on_error, on_result)
+        return _run_here(f, zip(*args, strict=False), on_error, on_result)
     try:
-        is_static = on_result is None and all(type(iterable) in STATIC for iterable in args)
+        items = zip(*args, strict=False)
         with Sender(is_near=team.is_near, is_static=is_static) as sender:
             return _Run(f, items, _length(args), team, sender, on_error, on_result).results()
     finally:
         team.close()
+
+
+def _is_static(iterables: tuple[Iterable[Any], ...]) -> bool:
+    return all(type(iterable) in STATIC for iterable in iterables)
 
 
 def _length(iterables: tuple[Iterable[Any], ...]) -> int | None:
@@ -198,34 +216,6 @@ def _name(f: Any) -> str:
     return str(getattr(f, "__name__", None) or getattr(getattr(f, "func", None), "__name__", type(f).__name__))
 
 
-@contextmanager
-def _bar(verbose: bool, total: int | None, desc: str) -> Iterator[Callable[[int, Any], None] | None]:
-    if not verbose:
-        yield None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc=desc, unit="item") as bar:
-
-        def advance(_index: int, _result: Any) -> None:
-            bar.update()
-
-        yield advance
-
-
-def _both(
-    first: Callable[[int, Any], None] | None, second: Callable[[int, Any], None] | None
-) -> Callable[[int, Any], None] | None:
-    if first is None or second is None:
-        return first or second
-
-    def both(index: int, result: Any) -> None:
-        first(index, result)
-        second(index, result)
-
-    return both
-
-
 def _run_here(
     f: Callable[..., Any],
     items: Iterator[tuple[Any, ...]],
@@ -233,6 +223,7 @@ def _run_here(
     on_result: Callable[[int, Any], None] | None,
 ) -> list[Any]:
     results: list[Any] = []
+    noted: set[int] = set()  # Exceptions that have a note; one object may be raised by several items.
     args: tuple[Any, ...] | None = None  # Of the item that is running, so that we know whose exception it is.
     while True:
         try:
@@ -248,7 +239,8 @@ def _run_here(
         except FAILURES as error:
             if args is None:
                 raise
-            explain(error, len(results), args)
+            if id(error) not in noted:
+                noted.add(id(explain(error, len(results), args)))
             if on_error == "raise":
                 raise
             result = Failure(len(results), args, error, "".join(format_exception(error)))
@@ -274,6 +266,7 @@ class _Run:
         self._f, self._items, self._total, self._team, self._sender = f, items, total, team, sender
         self._on_error, self._on_result = on_error, on_result
         self._results: list[Any] = []
+        self._noted: set[int] = set()
         self._again: deque[Item] = deque()
         self._is_exhausted = False
         self._slots, self._numbers = deque(range(SLOTS)), itertools.count()
@@ -422,8 +415,9 @@ class _Run:
             self._fail(item, error, text)
 
     def _fail(self, item: Item, error: BaseException, text: str = "") -> None:
-        explain(error, item.index, item.args)
-        if self._on_error == "raise":
+        if id(error) not in self._noted:
+            self._noted.add(id(explain(error, item.index, item.args)))
+        if self._on_error == "raise" or not isinstance(error, FAILURES):
             raise error
         self._keep(item, Failure(item.index, item.args, error, text or "".join(format_exception(error))))
 

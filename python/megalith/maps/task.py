@@ -29,7 +29,7 @@ from megalith.records.origin import is_user_module
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-# What stops an item, and is reported as its failure. KeyboardInterrupt is meant for the whole map.
+# What stops an item, and is reported as its failure. All else (KeyboardInterrupt) is meant for the whole map.
 FAILURES = (Exception, SystemExit)
 
 # Results are sent back once they have so many bytes.
@@ -119,8 +119,10 @@ def work_here(function: Callable[..., Any], items: Sequence[tuple[Any, ...]], pa
         for args in items:
             try:
                 report.results.append((True, function(*args)))
-            except FAILURES as error:
+            except BaseException as error:
                 report.results.append((False, error))
+                if not isinstance(error, FAILURES):
+                    break
             if time.perf_counter() - start > pause_s:
                 break
     report.seconds = time.perf_counter() - start
@@ -153,14 +155,16 @@ def work(data: bytes) -> Report:
             except FAILURES as error:
                 report.results.append((False, packed(error)))
                 continue
+            is_over = False
             try:
                 result = (True, pack_result(function(*args), is_near=order.is_near))
-            except FAILURES as error:
+            except BaseException as error:  # The pools, and dask above all, do odd things with most of these.
                 result = (False, packed(error))
+                is_over = not isinstance(error, FAILURES)
             report.results.append(result)
             del args
             nbytes += len(result[1])
-            if time.perf_counter() - start > order.pause_s or nbytes > FULL:
+            if is_over or time.perf_counter() - start > order.pause_s or nbytes > FULL:
                 break
     mark(0)
     report.seconds = time.perf_counter() - start
