@@ -10,6 +10,7 @@ Functions and classes travel by their names where workers can import them, else 
 
 from __future__ import annotations
 
+import functools
 import io
 import mmap
 import os
@@ -167,7 +168,8 @@ class Sender:
         buffer = io.BytesIO()
         try:
             _Plain(self, buffer).dump(value)
-        except _NeedsCodeError:
+        except (_NeedsCodeError, pickle.PicklingError, AttributeError, TypeError):
+            self._used = []
             buffer = io.BytesIO()
             with self._modules_by_value():
                 _WithCode(self, buffer).dump(value)
@@ -213,7 +215,8 @@ class Sender:
             return None
         if type(array) is np.memmap:
             file = _file(array)
-            return None if file is None else (_File.open, (file,))
+            if file is not None:
+                return _File.open, (file,)
         if array.nbytes < LARGE or not (array.flags.c_contiguous or array.flags.f_contiguous):
             return None
         copy = self._copy(array)
@@ -254,7 +257,7 @@ class _Plain(pickle.Pickler):
         self._sender = sender
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, FunctionType | type):
+        if isinstance(value, FunctionType | type) or type(value) is _Remembering:
             if (
                 self._sender.carries(value.__module__)
                 or "<locals>" in value.__qualname__
@@ -278,7 +281,23 @@ class _WithCode(cloudpickle.CloudPickler):  # type: ignore[misc]
             reduced = self._sender.reduced(value)
             if reduced is not None:
                 return reduced
+        elif type(value) is _Remembering and _has_no_name(value):
+            return _remembering, (value.__wrapped__, value.cache_parameters())
         return super().reducer_override(value)
+
+
+_Remembering: Any = type(functools.lru_cache(abs))
+
+
+def _has_no_name(function: Any) -> bool:
+    found: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return function.__module__ == "__main__" or found is not function
+
+
+def _remembering(function: Any, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
 
 
 def _file(array: np.memmap[Any, Any]) -> _File | None:

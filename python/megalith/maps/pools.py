@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,10 @@ class ProcessWorkers(Workers):
         self.pool = _Pool(executor)
         self._again = again
         self._n_lost = 0  # Pools that were lost, one after the other, before they had begun with anything.
+
+    def open(self) -> None:
+        with suppress(BrokenExecutor):
+            self.given.submit(int)
 
     def count(self) -> int:
         return self.n

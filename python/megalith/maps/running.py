@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import pickle
 import time
@@ -13,13 +14,15 @@ from queue import Empty
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from megalith._threads import requested
 from megalith.exceptions import ArgumentError, WorkerDiedError
 from megalith.maps.background import AsyncResult
 from megalith.maps.failure import Failure, explain, shown, unpacked
 from megalith.maps.marks import SLOTS
 from megalith.maps.parcel import Sender
-from megalith.maps.task import FAILURES, SMALL, Order, Share, code_of, is_worker, work, work_here
+from megalith.maps.task import FAILURES, Order, Share, code_of, environment, is_worker, work, work_here
 from megalith.maps.workers import Chunk, Death, Item, Workers, as_workers, log
 from megalith.records.origin import is_user_module
 
@@ -108,7 +111,7 @@ def run(
     >>> maps.run(pow, [2, 3, 4], [5, 2, 1])
     [32, 9, 4]
     """
-    _check(args, on_error)
+    _check(f, args, on_error)
     is_static = on_result is None and _is_static(args)
     if not verbose:
         return _results(f, args, _team(workers), on_error, on_result, is_static=is_static)
@@ -160,7 +163,7 @@ def start(
     >>> result.get()
     [32, 9, 4]
     """
-    _check(args, on_error)
+    _check(f, args, on_error)
     total = _length(args)
     team = _team(workers)
 
@@ -170,7 +173,10 @@ def start(
     return AsyncResult(results, total, team, _name(f))
 
 
-def _check(args: tuple[Iterable[Any], ...], on_error: OnError) -> None:
+def _check(f: Callable[..., Any], args: tuple[Iterable[Any], ...], on_error: OnError) -> None:
+    if inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__):
+        message = f"f: got the coroutine function {_name(f)}, expected one that returns: lambda x: asyncio.run(f(x))"
+        raise ArgumentError(message, name="f", got=f, expected="a function")
     if not args:
         message = "args: got nothing to map over, expected one iterable or more"
         raise ArgumentError(message, name="args", got=args, expected="one iterable or more")
@@ -318,15 +324,17 @@ class _Run:
                 suitable = min(suitable, max(left / (2 * max(self._team.count(), 1)), suitable / 10))
             n = min(max(int(suitable), 1), MOST_ITEMS)
         items: list[Item] = []
-        nbytes = 0
-        while len(items) < n and nbytes < MOST_BYTES:
+        nbytes, end = 0, time.monotonic() + PORTION_S
+        while len(items) < n and nbytes < MOST_BYTES and (not items or time.monotonic() < end):
             item = self._next()
             if item is None:
                 break
             if item.deaths and items:
                 self._again.appendleft(item)
                 break
-            if not self._team.is_here and item.version != self._sender.version and not self._pack(item):
+            if self._team.is_here:
+                nbytes += sum(arg.nbytes for arg in item.args if isinstance(arg, np.ndarray))
+            elif item.version != self._sender.version and not self._pack(item):
                 continue
             nbytes += len(item.packed) + sum(copy.array.nbytes for copy in item.copies if copy.users == 1)
             items.append(item)
@@ -357,7 +365,7 @@ class _Run:
         return True
 
     def _send(self, chunk: Chunk) -> None:
-        team, share = self._team, Share(self._team.share(), requested(None))
+        team, share = self._team, Share(self._team.share(), requested(None), environment())
         if team.is_here:
             team.send(chunk, work_here, self._f, [item.args for item in chunk.items], REPORT_S, share)
             return
@@ -369,7 +377,7 @@ class _Run:
         version = self._sender.version
         if self._function is None or self._function[0] != version:
             packed, copies = self._sender.pack(self._f)
-            token = uuid.uuid4().hex if len(packed) < SMALL and not copies else ""
+            token = "" if copies else uuid.uuid4().hex
             goes_by_name = not self._sender.carries(getattr(self._f, "__module__", None))
             self._function = (version, (token, packed, code_of(self._f) if goes_by_name else None))
         return self._function[1]
@@ -378,16 +386,18 @@ class _Run:
         """Keep the results of a chunk that has ended; what was not done is done again."""
         report = self._team.received(chunk)
         self._slots.append(chunk.slot)
+        # The future refers to the chunk: what it holds would be there until the collector runs.
+        items, chunk.items, chunk.future = chunk.items, [], None
         if isinstance(report, Death):
-            self._bury(chunk, report)
+            self._bury(items, report)
             return
         n = len(report.results)
-        for item, (is_result, value) in zip(chunk.items, report.results, strict=False):
+        for item, (is_result, value) in zip(items, report.results, strict=False):
             self._arrived(item, is_result, value, is_packed=report.is_packed)
         if n:
             pace = report.seconds / n
             self._pace = pace if self._pace is None else (self._pace + pace) / 2
-        left = chunk.items[n:]
+        left = items[n:]
         is_packed_anew = bool(left) and left[0].version != self._sender.version
         if report.is_out_of_reach and not is_packed_anew:
             log.info("%s cannot map memory of this process; arrays are copied", report.worker)
@@ -427,9 +437,8 @@ class _Run:
         if self._on_result is not None:
             self._on_result(item.index, result)
 
-    def _bury(self, chunk: Chunk, death: Death) -> None:
+    def _bury(self, items: list[Item], death: Death) -> None:
         """Do again what a dead worker had."""
-        items = chunk.items
         suspects = items if death.at is None else items[death.at - 1 : death.at] if death.at else []
         for item in reversed(items):
             self._again.appendleft(item)

@@ -43,6 +43,11 @@ is_worker: ContextVar[bool] = ContextVar("megalith_is_worker", default=False)
 """Whether the running code is an item of a map."""
 
 
+def environment() -> tuple[str | None, ...]:
+    """Return what the environment of this process says about threads."""
+    return tuple(os.environ.get(name) for name in ("MEGALITH_NUM_THREADS", "OMP_NUM_THREADS"))
+
+
 @dataclass(frozen=True)
 class Share:
     """How many threads of the core an item may use.
@@ -53,14 +58,17 @@ class Share:
         Workers among which the processors are divided.
     threads : int or None
         How many threads the caller of the map asked for, for all of them.
+    environment : tuple
+        What the environment of the caller says.
     """
 
     workers: int
     threads: int | None = None
+    environment: tuple[str | None, ...] = ()
 
     def here(self) -> int | None:
-        """Return the number for this process, None where its environment says it."""
-        if self.threads is None and any(name in os.environ for name in ("MEGALITH_NUM_THREADS", "OMP_NUM_THREADS")):
+        """Return the number for this process, None where its environment, unlike that of the caller, says it."""
+        if self.threads is None and any(environment()) and environment() != self.environment:
             return None
         return max((self.threads or _core.default_threads()) // self.workers, 1)
 
@@ -70,7 +78,7 @@ class Order:
     """What a worker is to do, packed."""
 
     token: str
-    """Names the function, so that it is unpickled once; empty if it is to be unpickled for each order."""
+    """Names the function, so that it is unpickled once; empty if each item is to have arrays of its own in it."""
     function: bytes
     code: str | None
     """The digest of the function, if it travels by name: workers may know another one of that name."""
@@ -140,11 +148,14 @@ def work(data: bytes) -> Report:
         report.died = before
         return report
     start, nbytes = time.perf_counter(), 0
+    function: Callable[..., Any] | None = None
     with as_worker(order.share.here()):
         for i, item in enumerate(order.items, 1):
             mark(i)
             try:
-                function = _function(order)
+                if function is None or not order.token:
+                    function = _function(order)
+                    start = start if i > 1 else time.perf_counter()  # What it takes says nothing about the items.
                 args = pickle.loads(item)
             except OutOfReachError:
                 report.is_out_of_reach = True
@@ -190,7 +201,7 @@ def _function(order: Order) -> Callable[..., Any]:
         if order.code is not None and code_of(found) != order.code:
             message = f"{found.__module__}.{found.__qualname__} is another function here than where it was sent from"
             raise ImportError(message, name=found.__module__)
-        if order.token:
+        if order.token and len(order.function) < SMALL:
             with _lock:
                 _functions[order.token] = found
                 if len(_functions) > FUNCTIONS:
