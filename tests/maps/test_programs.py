@@ -266,10 +266,11 @@ write(30)
 os.utime(here / "changing.py", (1, 1))
 importlib.reload(changing)
 second = maps.run(changing.f, [1], workers=workers)
+inside = maps.run(lambda x: changing.f(x), [1], workers=workers)
 changing.K = 400
-print(json.dumps([first, second, maps.run(changing.f, [1], workers=workers)]))
+print(json.dumps([first, second, inside, maps.run(changing.f, [1], workers=workers)]))
 """
-    assert run("own processes", code, main, tmp_path) == [[2], [30], [400]]
+    assert run("own processes", code, main, tmp_path) == [[2], [30], [30], [400]]
 
 
 def test_a_program_ends_while_a_pool_of_ours_is_idle(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from megalith import _core
 from megalith.exceptions import WorkerDiedError
 from megalith.maps.workers import Chunk, Death, Workers, log
+from megalith.records.origin import is_user_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,7 +204,13 @@ class OwnProcesses(ProcessWorkers):
     """
 
     def __init__(self, n: int) -> None:
-        super().__init__(_idle.pop((os.getpid(), n), None) or _start(n), lambda: _start(n))
+        executor, self._sources = _idle.pop((os.getpid(), n), (None, {}))
+        if executor is not None and any(_stamp(path) != stamp for path, stamp in self._sources.items()):
+            # Its processes know modules as they were.
+            _end(executor, is_busy=False)
+            executor, self._sources = None, {}
+        super().__init__(executor or _start(n), lambda: _start(n))
+        self._note_sources()
 
     def close(self) -> None:
         key = (os.getpid(), self.n)
@@ -210,13 +218,29 @@ class OwnProcesses(ProcessWorkers):
         if is_busy or self.pool.dead or key in _idle:
             _end(self.pool.executor, is_busy=is_busy)
         else:
-            _idle[key] = self.pool.executor
+            self._note_sources()
+            _idle[key] = self.pool.executor, self._sources
         self.given = self.pool.executor  # Nothing is left to do for it.
         super().close()
 
+    def _note_sources(self) -> None:
+        for name, module in tuple(sys.modules.items()):
+            path = getattr(module, "__file__", None)
+            if isinstance(path, str) and path not in self._sources and is_user_module(name):
+                self._sources[path] = _stamp(path)
 
-_idle: dict[tuple[int, int], Any] = {}
-"""Pools that nobody uses, by the process that started them and their size."""
+
+_idle: dict[tuple[int, int], tuple[Any, dict[str, Any]]] = {}
+"""Pools that nobody uses, with the files of the user's modules that they may know, by process and size."""
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    """Return what changes with a file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _start(n: int) -> Any:
