@@ -405,8 +405,10 @@ class _Run:
         elif report.missing is not None and not is_packed_anew:
             module = report.missing[0] or getattr(self._f, "__module__", None) or ""
             if not (module and is_user_module(module) and self._sender.carry_code_of(module)):
-                message = f"{report.missing[1]} ({report.worker}); what a map uses has to be installed for its workers"
-                self._fail(left.pop(0), ImportError(message, name=module))
+                error, text = unpacked(report.missing[1])
+                if isinstance(error, ImportError):
+                    error.add_note(f"raised by {report.worker}; what a map uses has to be installed for its workers")
+                self._fail(left.pop(0), error, text)
         self._again.extendleft(reversed(left))
 
     def _arrived(self, item: Item, is_result: bool, value: Any, *, is_packed: bool) -> None:

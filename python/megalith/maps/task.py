@@ -101,8 +101,8 @@ class Report:
     results: list[tuple[bool, Any]] = field(default_factory=list)
     """Of the first items: True and the result, or False and the exception with its traceback."""
     is_packed: bool = True
-    missing: tuple[str, str] | None = None
-    """The module that could not be imported here, and the message."""
+    missing: tuple[str, bytes] | None = None
+    """The module that could not be imported here, or lacked something, and the exception."""
     is_out_of_reach: bool = False
     died: tuple[int, int] | None = None
     """The process that had the same order before and died, and the item it was at."""
@@ -161,7 +161,7 @@ def work(data: bytes) -> Report:
                 report.is_out_of_reach = True
                 break
             except (ImportError, AttributeError) as error:
-                report.missing = (_module(error), str(error))
+                report.missing = (_module(error), packed(error))
                 break
             except FAILURES as error:
                 report.results.append((False, packed(error)))
