@@ -7,22 +7,19 @@ the call to the moment when all is on the disk. Workers are started before. Comp
 blocks.
 """
 
-import argparse
 import functools
 import itertools
-import json
 import os
-import platform
 import shutil
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import bench
 import h5py
 import numpy as np
 
-import megalith
 from megalith import Context, hdf5
 
 N = 1 << 21
@@ -93,11 +90,9 @@ def clear(directory):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=5)
+    parser = bench.parser(__doc__, repeat=5)
     parser.add_argument("--blocks", type=int, default=64)
     parser.add_argument("--directory", type=Path, help="on the disk to be measured")
-    parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     source = np.arange(float(options.blocks))[:, None]
     times = {}
@@ -117,24 +112,12 @@ def main():
         clear(place)
     rows = []
     for name, _, peer in found:
-        seconds = statistics.median(times[name])
         peer_seconds = None if peer is None else statistics.median(times[peer])
-        ratio = None if peer is None else peer_seconds / seconds
-        rows.append({"what": name, "seconds": seconds, "peer": peer, "peer_seconds": peer_seconds, "ratio": ratio})
-        print(f"{name:<40}{seconds:>8.3f} s" + ("" if peer is None else f"{ratio:>7.2f}x  {peer}"), flush=True)
-    if options.record:
-        machine = {
-            "date": time.strftime("%Y-%m-%d"),
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "h5py": h5py.__version__,
-            "megalith": megalith.__version__,
-            "repeat": options.repeat,
-            "blocks": options.blocks,
-        }
-        options.record.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+        row = bench.against(name, statistics.median(times[name]), peer, peer_seconds)
+        rows.append(row)
+        against = "" if peer is None else f"{row['ratio']:>7.2f}x  {peer}"
+        print(f"{name:<40}{row['seconds']:>8.3f} s{against}", flush=True)
+    bench.record(options, rows, h5py=h5py.__version__, blocks=options.blocks)
 
 
 if __name__ == "__main__":
