@@ -14,6 +14,7 @@ from numpydoc.validate import validate
 
 import megalith
 import megalith.context
+import megalith.hdf5
 import megalith.maps
 import megalith.select
 import megalith.sweep
@@ -30,6 +31,7 @@ PUBLIC = (
     megalith,
     megalith.arrays,
     megalith.context,
+    megalith.hdf5,
     megalith.maps,
     megalith.mock,
     megalith.records,
