@@ -154,22 +154,27 @@ def _locked(descriptor: int, start: int, end: int) -> Iterator[int]:
 
 
 class _Lock:
-    """A locked byte."""
+    """A locked byte, until it is released or nobody has it any more: an interrupt may come between any two steps."""
 
     def __init__(self, file: _File, key: str, *, wait: bool) -> None:
-        self._file, self._key = file, key
+        self._file: _File | None = file
+        self._key = key
         try:
             fcntl.fcntl(file.descriptor, _WAIT if wait else _SET, _range(fcntl.F_WRLCK, key))  # type: ignore[arg-type]
         except OSError as error:
+            self._file = None
             if error.errno in _BUSY:
                 raise BusyError from None
             raise
 
     def release(self) -> None:
+        file, self._file = self._file, None
         # A forked child has it closed.
-        if self._file.descriptor >= 0:
+        if file is not None and file.descriptor >= 0:
             with contextlib.suppress(OSError):
-                fcntl.fcntl(self._file.descriptor, _SET, _range(fcntl.F_UNLCK, self._key))  # type: ignore[arg-type]
+                fcntl.fcntl(file.descriptor, _SET, _range(fcntl.F_UNLCK, self._key))  # type: ignore[arg-type]
+
+    __del__ = release
 
 
 def _range(kind: int, key: str) -> bytes:
