@@ -32,6 +32,6 @@ def ipyparallel_view(tmp_path_factory):
 def dask_client():
     """A client of a cluster of two processes."""
     distributed = pytest.importorskip("distributed", reason="dask comes with the test extra")
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with cluster, distributed.Client(cluster) as client:
         yield client
