@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from megalith import Context
-from megalith.context import disk, entries
+from megalith.context import entries, memorized
 from megalith.context.disk import Memory, expires_after
 from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, KeyMissingError
 from megalith.records import digest, encoding_arrays
@@ -915,7 +915,7 @@ def test_small_results_are_writable_copies_of_their_own(memory):
 
 def test_large_results_are_mapped_read_only_from_the_first_call_on(memory, monkeypatch):
     monkeypatch.setattr(entries, "MAP_FROM", 8000)
-    monkeypatch.setattr(disk, "MAP_FROM", 8000)
+    monkeypatch.setattr(memorized, "MAP_FROM", 8000)
     cached = memory.cache(ramp)
     for _ in range(2):
         large = cached(1000)
@@ -929,7 +929,7 @@ def test_large_results_are_mapped_read_only_from_the_first_call_on(memory, monke
 
 def test_large_arrays_inside_of_a_result_are_mapped_and_small_ones_are_not(memory, monkeypatch):
     monkeypatch.setattr(entries, "MAP_FROM", 8000)
-    monkeypatch.setattr(disk, "MAP_FROM", 8000)
+    monkeypatch.setattr(memorized, "MAP_FROM", 8000)
     cached = memory.cache(lambda n: {"large": np.arange(float(n)), "small": [np.arange(3)], "n": n})
     kinds = [
         [(type(a), a.flags.writeable, mapping_of(a) is None) for a in (found["large"], found["small"][0])]
@@ -940,7 +940,7 @@ def test_large_arrays_inside_of_a_result_are_mapped_and_small_ones_are_not(memor
 
 def test_call_gives_the_same_kind_of_thing_as_a_hit(memory, monkeypatch):
     monkeypatch.setattr(entries, "MAP_FROM", 8000)
-    monkeypatch.setattr(disk, "MAP_FROM", 8000)
+    monkeypatch.setattr(memorized, "MAP_FROM", 8000)
     cached = memory.cache(ramp)
     assert mapping_of(cached.call(1000)[0]) is not None
     assert mapping_of(cached.call(1000)[0]) is not None

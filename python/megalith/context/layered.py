@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from megalith.context.disk import AsyncMemorizedFunc, BoundMemorizedFunc, Entry, Explanation, MemorizedFunc
 from megalith.context.memcache import AsyncMemoized, Memoized
+from megalith.context.memorized import AsyncMemorizedFunc, BoundMemorizedFunc, Entry, Explanation, MemorizedFunc
 
 if TYPE_CHECKING:
     from pathlib import Path
