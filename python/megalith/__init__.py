@@ -1,6 +1,6 @@
 """megalith: NumPy arrays that have outgrown NumPy, at the speed of memory."""
 
-from megalith import arrays, context, exceptions, mock, records, select, shared
+from megalith import arrays, context, exceptions, mock, records, select, shared, sweep
 from megalith._core import __version__
 from megalith._threads import set_threads, threads
 from megalith.arrays import (
@@ -23,10 +23,13 @@ from megalith.arrays import (
     write,
 )
 from megalith.context import Context
+from megalith.sweep import Parameter, ParameterSpace
 
 __all__ = [
     "ConcatenatedArrays",
     "Context",
+    "Parameter",
+    "ParameterSpace",
     "Source",
     "__version__",
     "apply_lut",
@@ -50,6 +53,7 @@ __all__ = [
     "select",
     "set_threads",
     "shared",
+    "sweep",
     "threads",
     "where",
     "write",

@@ -276,9 +276,28 @@ class FunctionKey:
         TypeError, DTypeError
             As `call_key`.
         """
-        return self.function_digest(), self._digest_of(args, kwargs)
+        return self.function_digest(), self.arguments_digest(args, kwargs)
 
-    def _digest_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    def arguments_digest(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Return what stands for the arguments of a call.
+
+        Parameters
+        ----------
+        args : tuple
+            Arguments by position.
+        kwargs : dict
+            Arguments by keyword.
+
+        Returns
+        -------
+        digest : str
+            32 hexadecimal digits.
+
+        Raises
+        ------
+        TypeError, DTypeError
+            As `call_key`.
+        """
         out: list[bytes] = []
         if self._key is not None:
             chosen = self._key(*args, **kwargs)

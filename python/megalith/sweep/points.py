@@ -1,0 +1,445 @@
+"""Points of a function on disk: what they are known by, which are there, and the work of computing one.
+
+They lie as the results of `megalith.context` do, so that its tools read them::
+
+    <root>/<module>/<function>/
+        <key>.npz                      a record: the result, and what is to be known of it
+        <digest>.json                  what a version of the function is made of
+        failures/<key>.json            each time the point failed: the error, its traceback, where and when
+        megalith-<uid>/                locks of points that are being computed, and drafts
+
+A point is done when its record is there, whole. Which are there is one listing; what a sweep does then does not depend
+on how many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import json
+import os
+import pathlib
+import socket
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from megalith import _core, records
+from megalith.context.entries import SUFFIX, Entries, look
+from megalith.context.keys import FunctionKey
+from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError, LockTimeoutError
+from megalith.maps.failure import packed, unpacked
+from megalith.records.reading import Record
+from megalith.shared.caching import turn
+from megalith.sweep.parameter import Parameter
+from megalith.sweep.pictures import as_kept
+
+FAILURES = "failures"
+
+# Attempts whose tracebacks are kept.
+MOST_ATTEMPTS = 20
+
+# Records of up to so many bytes are compared with their checksums when a sweep finds them; of larger ones that
+# happens when they are read.
+SMALL_BYTES = 1 << 16
+
+# What a listing shows of an argument.
+SHOWN = 80
+
+# How often a point is waited for that is gone when it is read.
+TRIES = 3
+
+# What stops a point, and is kept as its failure. KeyboardInterrupt is meant for the whole sweep.
+ERRORS = (Exception, SystemExit)
+
+
+class Raised:
+    """An exception that may have to travel; here it is the very one that was raised."""
+
+    def __init__(self, error: BaseException, text: str) -> None:
+        self.error = error
+        self.text = text
+
+    def __reduce__(self) -> Any:
+        return _arrived, (packed(self.error),)
+
+
+def _arrived(data: bytes) -> Raised:
+    return Raised(*unpacked(data))
+
+
+class Outcome(NamedTuple):
+    """How the work on a point ended."""
+
+    state: str
+    """'done', 'there' (somebody else did it), 'busy' (somebody else is at it) or 'failed'."""
+    seconds: float = 0.0
+    nbytes: int = 0
+    raised: Raised | None = None
+    value: Any = None
+    """Where nothing is kept on disk, or it was asked for."""
+
+
+class Function:
+    """A function that takes parameters by name, and what it is known by as it is now.
+
+    Parameters
+    ----------
+    function : callable
+        The function.
+    dependencies : sequence
+        What else counts: functions (by code), pathlib.Paths (by content), Parameters (by value), values.
+
+    Attributes
+    ----------
+    name : str
+        What people call it.
+    id : str
+        The directory of its points.
+    digest : str
+        What stands for it.
+    """
+
+    def __init__(self, function: Callable[..., Any], dependencies: Sequence[Any] = ()) -> None:
+        if not callable(function):
+            message = f"f: got {function!r}, expected a function of parameters"
+            raise ArgumentError(message, name="f", got=function, expected="callable")
+        if isinstance(dependencies, str | pathlib.PurePath | Parameter) or callable(dependencies):
+            message = f"dependencies: got {dependencies!r}, expected a list"
+            raise ArgumentError(message, name="dependencies", got=dependencies, expected="a list")
+        # joblib's and our own caches have the function inside.
+        self.function = function
+        depends = [(value.name, value.value) if isinstance(value, Parameter) else value for value in dependencies]
+        self.keys = FunctionKey(function, depends=depends)
+        self.name = self.keys.name.rpartition(".")[2]
+        self.id = "/".join(self.keys.path)
+        self.digest = self.keys.function_digest()
+        try:
+            self._arguments: dict[str, inspect.Parameter] = dict(inspect.signature(function).parameters)
+        except (TypeError, ValueError):
+            message = f"f: the arguments of {function!r} have no names"
+            raise ArgumentError(message, name="f", got=function, expected="a function of parameters") from None
+
+    def taken(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return which parameters the function takes, in their order.
+
+        Raises
+        ------
+        ArgumentError
+            If it takes one that is not there, or one that has no name.
+        """
+        kinds = inspect.Parameter
+        by_name = (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
+        arguments = self._arguments.values()
+        for argument in arguments:
+            needed = argument.default is kinds.empty
+            if argument.kind is kinds.POSITIONAL_ONLY and needed:
+                message = f"{self.name}: its argument {argument.name!r} cannot be given by name"
+                raise ArgumentError(message, name="f", got=argument.name, expected="arguments with names")
+            if argument.kind in by_name and needed and argument.name not in names:
+                message = (
+                    f"{self.name}: it takes {argument.name!r}, which no parameter is called, or which has no value"
+                )
+                raise ArgumentError(message, name="f", got=argument.name, expected=f"one of {', '.join(names)}")
+        if any(argument.kind is kinds.VAR_KEYWORD for argument in arguments):
+            return tuple(names)
+        allowed = {argument.name for argument in arguments if argument.kind in by_name}
+        return tuple(name for name in names if name in allowed)
+
+    def identify(self, kwargs: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the key of a point, and what stands for its arguments."""
+        arguments = self.keys.arguments_digest((), kwargs)
+        return FunctionKey.combine(self.digest, arguments), arguments
+
+
+class Failed(NamedTuple):
+    """A point that failed."""
+
+    point: Any
+    error: str
+    traceback: str
+    host: str
+    time: float
+    attempts: int
+
+
+class Store:
+    """The points of functions in a directory.
+
+    Parameters
+    ----------
+    root : path
+        The directory.
+    """
+
+    def __init__(self, root: os.PathLike[str] | str, *, readonly: bool = False) -> None:
+        self.entries = Entries(os.path.abspath(root), readonly=readonly)  # noqa: PTH100
+        # Nothing here goes because it was not used for a long time.
+        self._reading = Entries(self.entries.root, readonly=True)
+
+    def done(self, function: str) -> set[str]:
+        """List the keys of the points that are there."""
+        return {name[: -len(SUFFIX)] for name in _names(f"{self.entries.root}/{function}") if name.endswith(SUFFIX)}
+
+    def failed(self, function: str) -> set[str]:
+        """List the keys of the points that have failed at some time."""
+        names = _names(f"{self.entries.root}/{function}/{FAILURES}")
+        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+    def running(self, function: str) -> set[str]:
+        """List the keys of the points that some process computes now."""
+        directory = f"{self.entries.root}/{function}"
+        names = _names(f"{directory}/megalith-{os.getuid()}")
+        keys = [name.removesuffix(".lock") for name in names if name.endswith(".lock")]
+        return {key for key in keys if _core.shared_holder(directory, "", key) is not None}
+
+    def found(self, function: Function, key: str, arguments: str) -> Record | None:
+        """Read a point, None if it is not there; large arrays are mapped, others compared with their checksums."""
+        return self._whole(function, key, arguments, lambda path: self._reading.read(path, None))
+
+    def check(self, function: Function, key: str, arguments: str) -> Record | None:
+        """Look whether a point is whole, without reading much; its value may be mapped."""
+        return self._whole(function, key, arguments, self._look)
+
+    def _look(self, path: str) -> Record | None:
+        is_small = os.stat(path).st_size <= SMALL_BYTES  # noqa: PTH116
+        return self._reading.read(path, None) if is_small else look(path)
+
+    def _whole(
+        self, function: Function, key: str, arguments: str, read: Callable[[str], Record | None]
+    ) -> Record | None:
+        """Read a point; one that is damaged is set aside with a warning, and is not there then."""
+        path = self.entries.path(function.id, key)
+        try:
+            found = read(path)
+            if found is None:
+                return None
+            about = found.about
+            is_ours = type(about) is dict and about.get("arguments") == arguments
+            if not is_ours or about.get("function") != function.digest:
+                raise FormatError(f"{path}: it is the result of another call", path=path, field="key", got=key)
+        except FileNotFoundError:
+            return None
+        except FormatError as error:
+            if os.path.lexists(path):
+                self.entries.set_aside(path)
+                warnings.warn(f"a point is damaged, and is computed again: {error}", CacheWarning, stacklevel=4)
+            return None
+        return found
+
+    def attempts(self, function: str, key: str) -> list[dict[str, Any]]:
+        """Return each time a point failed."""
+        return _attempts(f"{self.entries.root}/{function}/{FAILURES}/{key}.json")
+
+    def clear(self) -> None:
+        """Remove all points of all functions."""
+        import shutil
+
+        for name in _names(self.entries.root):
+            path = pathlib.Path(self.entries.root, name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+
+    def size(self, function: Function, key: str) -> int:
+        """Return the bytes of a point, 0 if it is gone."""
+        try:
+            return os.stat(self.entries.path(function.id, key)).st_size  # noqa: PTH116
+        except FileNotFoundError:
+            return 0
+
+    def prepare(self, function: Function) -> None:
+        """Make the directory of a function, with a note of what this version of it is made of, for `explain`."""
+        with contextlib.suppress(OSError):
+            self.entries.prepare(f"{self.entries.root}/{function.id}")
+        path = f"{self.entries.root}/{function.id}/{function.digest}.json"
+        if not os.path.exists(path):  # noqa: PTH110
+            with contextlib.suppress(OSError):
+                _write(path, json.dumps(function.keys.parts()))
+
+
+@dataclass(frozen=True)
+class Task:
+    """The work of computing a point and keeping it, or its failure; done by a worker."""
+
+    function: Callable[..., Any]
+    entries: Entries | None
+    function_id: str = ""
+    digest: str = ""
+    wait: bool = False
+    """Whether to wait for somebody else who is at it."""
+    force: bool = False
+    """Whether to compute what is there."""
+    gives: bool = False
+    """Whether the result is given back too."""
+    before: Callable[[], object] | None = None
+    """What to call before it is computed."""
+
+    def __call__(self, arguments: str, kwargs: dict[str, Any]) -> Outcome:
+        """Compute a point, unless somebody else does."""
+        entries = self.entries
+        if entries is None or entries.readonly:
+            return self._compute(None, "", arguments, kwargs)
+        key = FunctionKey.combine(self.digest, arguments)
+        with contextlib.ExitStack() as stack:
+            try:
+                is_ours = self._turn(stack, entries, key)
+            except LockTimeoutError:
+                return Outcome("busy")
+            if not is_ours and not self.force:
+                return Outcome("there")
+            return self._compute(entries, key, arguments, kwargs)
+
+    def _turn(self, stack: contextlib.ExitStack, entries: Entries, key: str) -> bool:
+        name = entries.name(self.function_id, key)
+        try:
+            entries.prepare(name.directory)
+            return stack.enter_context(turn(name, -1 if self.wait else 0, _say_nothing))
+        except LockTimeoutError:
+            if self.wait:  # The function asks for its own point.
+                return True
+            raise
+        except (OSError, FormatError):
+            # Where nothing can be locked, it is computed all the same.
+            return True
+
+    def _compute(self, entries: Entries | None, key: str, arguments: str, kwargs: dict[str, Any]) -> Outcome:
+        about: dict[str, Any] = {"function": self.digest, "arguments": arguments}
+        about["input_args"] = {name: shown(value) for name, value in kwargs.items()}
+        about["host"] = _host()
+        start, begin = time.time(), time.perf_counter()
+        try:
+            if self.before is not None:
+                self.before()
+            value = as_kept(self.function(**kwargs))
+            seconds = time.perf_counter() - begin
+            if entries is None:
+                return Outcome("done", seconds, 0, None, value)
+            about |= {"time": round(start, 6), "duration": round(seconds, 6)}
+            nbytes = self._keep(entries, key, value, about)
+        except ERRORS as error:
+            raised = Raised(error, "".join(traceback.format_exception(error)))
+            if entries is not None:
+                note_failure(entries, self.function_id, key, raised, about["input_args"])
+            return Outcome("failed", time.perf_counter() - begin, 0, raised)
+        return Outcome("done", seconds, nbytes, None, value if self.gives else None)
+
+    def _keep(self, entries: Entries, key: str, value: Any, about: dict[str, Any]) -> int:
+        """Write a result; what is asked for here and now is given even if it cannot be kept."""
+        try:
+            plan = records.plan(value, suffix=SUFFIX, about=about, exact=True)
+            entries.write(self.function_id, key, plan, replace=self.force)
+        except (DTypeError, OSError) as error:
+            if not self.gives:
+                raise
+            warnings.warn(f"the result is returned but not kept: {error}", CacheWarning, stacklevel=6)
+            return 0
+        return plan.nbytes
+
+
+def task_of(store: Store | None, function: Function, **options: Any) -> Task:
+    """Return the work of computing points of a function."""
+    entries = None if store is None else store.entries
+    return Task(function.function, entries, function.id, function.digest, **options)
+
+
+def compute(
+    store: Store | None, function: Function, kwargs: dict[str, Any], *, force: bool, before: Callable[[], object]
+) -> Outcome:
+    """Compute one point here, or wait for somebody else who does."""
+    key, arguments = function.identify(kwargs)
+    options = {"wait": True, "force": force, "gives": True, "before": before}
+    for _ in range(TRIES):
+        outcome = task_of(store, function, **options)(arguments, kwargs)
+        if outcome.state != "there" or store is None:
+            break
+        found = store.found(function, key, arguments)
+        if found is not None:
+            return Outcome("done", value=found.value)
+    else:
+        # It was there, and is not any more, again and again.
+        outcome = task_of(None, function, before=before)(arguments, kwargs)
+    if store is not None and outcome.state == "done":
+        store.prepare(function)
+    return outcome
+
+
+def failure(raised: Raised, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a failure."""
+    return {
+        "time": time.time(),
+        "host": _host(),
+        "pid": os.getpid(),
+        "arguments": dict(arguments),
+        "error": _told(raised.error),
+        "traceback": raised.text,
+    }
+
+
+def note_failure(entries: Entries, function: str, key: str, raised: Raised, arguments: Mapping[str, Any]) -> None:
+    """Write that a point has failed, beside the times before; a directory that cannot be written to has no notes."""
+    if entries.readonly:
+        return
+    directory = f"{entries.root}/{function}/{FAILURES}"
+    with contextlib.suppress(OSError):
+        entries.prepare(directory)
+        path = f"{directory}/{key}.json"
+        _write(path, json.dumps([*_attempts(path), failure(raised, arguments)][-MOST_ATTEMPTS:], indent=1))
+
+
+def _told(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _attempts(path: str) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(pathlib.Path(path).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [one for one in found if type(one) is dict] if type(found) is list else []
+
+
+def _write(path: str, text: str) -> None:
+    """Write a small file that appears when it is complete."""
+    draft = f"{path}.{os.getpid()}-{time.monotonic_ns()}-tmp"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "w") as file:  # noqa: PTH123
+            file.write(text)
+        os.replace(draft, path)  # noqa: PTH105
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)  # noqa: PTH108
+        raise
+
+
+def _names(directory: str) -> Iterator[str]:
+    """List a directory that may not be there."""
+    try:
+        with os.scandir(directory) as found:
+            for file in found:
+                yield file.name
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def shown(value: Any) -> str:
+    """Return an argument in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{type(value).__name__}({value.shape}, {value.dtype})"
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+@functools.cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _say_nothing(_: str) -> None:
+    """Do not tell of waiting."""
