@@ -19,7 +19,7 @@ import pytest
 
 import megalith
 
-WAIT_S = 60
+WAIT_S = 40
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
 
@@ -75,10 +75,11 @@ class Page:
 
     def wait(self, what: Any) -> Any:
         """Wait until a function gives something true, and return that."""
-        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.common.exceptions import InvalidElementStateException, StaleElementReferenceException
         from selenium.webdriver.support.ui import WebDriverWait
 
-        waiting = WebDriverWait(self.driver, WAIT_S, 0.05, [StaleElementReferenceException])
+        not_yet = (IndexError, InvalidElementStateException, StaleElementReferenceException)
+        waiting = WebDriverWait(self.driver, WAIT_S, 0.05, not_yet)
         try:
             return waiting.until(lambda _: what())
         except BaseException:
@@ -89,9 +90,11 @@ class Page:
         """Run a cell."""
         from selenium.webdriver.common.keys import Keys
 
-        cell = self.find(".jp-Notebook .jp-CodeCell .cm-content")[i_cell]
-        cell.click()
-        cell.send_keys(Keys.CONTROL, Keys.ENTER)
+        def cell() -> Any:
+            return self.find(".jp-Notebook .jp-CodeCell .cm-content")[i_cell]
+
+        self.wait(lambda: cell().click() is None)
+        cell().send_keys(Keys.CONTROL, Keys.ENTER)
 
     def handle(self, i: int) -> Any:
         """What a slider is moved by."""
@@ -119,6 +122,12 @@ class Page:
 
         shown = [img for img in self.find(".widget-html-content img") if img.is_displayed()]
         return imread(io.BytesIO(shown[0].screenshot_as_png)) if shown else None
+
+    def wait_for_picture(self) -> np.ndarray:
+        self.wait(lambda: self.picture() is not None)
+        picture = self.picture()
+        assert picture is not None
+        return picture
 
     def screenshot(self, name: str) -> None:
         self.driver.save_screenshot(str(self.screenshots / f"{name}.png"))
@@ -148,7 +157,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dic
         **{f"JUPYTER_{name}_DIR": str(base / name) for name in ("RUNTIME", "CONFIG", "DATA")},
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
-    with open(base / "log", "w") as log:
+    with (base / "log").open("w") as log:
         process = subprocess.Popen(
             [*command, f"--ServerApp.root_dir={notebooks}"], env=environment, stdout=log, stderr=log
         )
@@ -210,7 +219,7 @@ def page(server: tuple[Path, dict[str, Any]], driver: Any, tmp_path: Path) -> Pa
     page = Page(driver, directory, screenshots)
     driver.switch_to.new_window("tab")
     driver.get(f"{about['url']}lab/tree/{directory.name}/sliders.ipynb?token={about['token']}&reset")
-    page.wait(lambda: any("| Idle" in bar.text for bar in page.find("#jp-main-statusbar")))
+    page.wait(lambda: page.find('.jp-Notebook-ExecutionIndicator[data-status="idle"]'))
     page.run(0)
     page.wait_for("cached")
     return page
@@ -220,7 +229,7 @@ def test_widget_slider_is_moved_by_keys_and_the_cached_picture_changes(page):
     from selenium.webdriver.common.keys import Keys
 
     n_calls = len(page.calls())
-    before = page.wait(lambda: page.picture() is not None and page.picture())
+    before = page.wait_for_picture()
     page.screenshot("widget-before")
     page.press(0, Keys.ARROW_RIGHT)
     page.wait(lambda: not np.array_equal(page.picture(), before))
@@ -236,7 +245,7 @@ def test_widget_slider_is_moved_by_keys_and_the_cached_picture_changes(page):
 
 def test_widget_value_set_in_python_moves_the_slider_and_changes_the_picture(page):
     before = page.wait(lambda: page.find(".widget-readout"))[0].text
-    picture = page.picture()
+    picture = page.wait_for_picture()
     page.run(1)
     page.wait(lambda: page.find(".widget-readout")[0].text == "4")
     page.wait(lambda: not np.array_equal(page.picture(), picture))
@@ -245,14 +254,14 @@ def test_widget_value_set_in_python_moves_the_slider_and_changes_the_picture(pag
 
 def test_widget_point_that_is_not_cached_is_computed_by_the_button(page):
     n_calls = len(page.calls())
-    blue = page.picture()
+    blue = page.wait_for_picture()
     page.choose("tab:red")
     page.wait_for("not computed yet")
     assert page.picture() is None
     page.screenshot("widget-not-computed")
     page.find("button.widget-button")[0].click()
     page.wait_for("computed in")
-    red = page.wait(lambda: page.picture() is not None and page.picture())
+    red = page.wait_for_picture()
     page.screenshot("widget-computed")
     assert page.calls()[n_calls:] == ["1 0.5 tab:red"]
     assert red.shape == blue.shape
@@ -270,7 +279,8 @@ def test_widget_goes_on_showing_cached_pictures_while_a_point_is_computed(page):
     assert page.picture() is not None
     (page.directory / "go").touch()
     page.choose("green")
-    page.wait(lambda: page.picture() is not None and "comput" in page.texts() or "cached" in page.texts())
+    page.wait(lambda: any(state in page.texts() for state in ("computed in", "cached")))
+    page.wait_for_picture()
     assert page.calls()[-1] == "1 0.5 green"
 
 

@@ -56,7 +56,8 @@ def as_text(text: str) -> str:
 
 def is_image(value: Any) -> bool:
     """Whether a result is an array that is looked at as an image."""
-    shape, dtype = getattr(value, "shape", ()), getattr(value, "dtype", None)
+    shape: tuple[int, ...] = getattr(value, "shape", ())
+    dtype = getattr(value, "dtype", None)
     if not isinstance(dtype, np.dtype) or dtype.kind not in "buif":
         return False
     if len(shape) == 3 and shape[2] not in (3, 4):
@@ -114,4 +115,3 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 def _img(data: bytes, style: str) -> str:
     return f'<img alt="result" style="{style}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-

@@ -7,14 +7,16 @@ import html
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from megalith._optional import require
 from megalith.sweep.drawing import as_html, as_text
-from megalith.sweep.parameter import Parameter, find, same
+from megalith.sweep.parameter import find, same
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from megalith.sweep.parameter import Parameter
     from megalith.sweep.space import ParameterSpace
 
     Point = dict[str, Any]
@@ -58,11 +60,11 @@ class Explorer:
         self._latest = Latest(self._compute)
         self.button = widgets.Button(description="compute", layout={"width": "auto"})
         self.automatic = widgets.Checkbox(description="compute at once", indent=False, layout={"width": "auto"})
-        self.status, self.output = widgets.HTML(), widgets.HTML()
+        self.status, self.output = widgets.HTML(layout={"margin": "0 0 0 2em"}), widgets.HTML()
         parameters = space.parameters.values()
         width = f"{max((len(_title(parameter)) for parameter in parameters), default=0) + 1}ch"
         self.controls = {parameter.name: Control(widgets, parameter, width, self) for parameter in parameters}
-        row = widgets.HBox([self.button, self.automatic, self.status])
+        row = widgets.HBox([self.button, self.automatic, self.status], layout={"align_items": "center"})
         self.box = widgets.VBox([*(control.widget for control in self.controls.values()), row, self.output])
         self.button.on_click(lambda _: self.ask())
         self.automatic.observe(lambda _: self.look(again=True), "value")
