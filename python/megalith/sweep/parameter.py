@@ -95,12 +95,13 @@ class Parameter:
         spacing: Literal["linear", "logarithmic"] = "linear",
         unit: str = "",
     ) -> None:
-        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        is_name = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)  # type: ignore[redundant-expr]
+        if not is_name:
             message = f"name: got {name!r}, expected the name of an argument: letters, digits and underscores"
             raise ArgumentError(message, name="name", got=name, expected="a name of an argument")
         self.name = name
         self.unit = unit
-        self._range = (None, None)
+        self._range: tuple[Any, Any] = (None, None)
         self._values: tuple[Any, ...] = ()
         self._callbacks: list[Callable[[Any], object]] = []
         self._source: Parameter | None = None
@@ -439,9 +440,9 @@ def _spaced(
     if num is not None:
         if step is not None:
             raise refuse("num", num, "step or num, not both")
-        if isinstance(num, bool) or not isinstance(num, int | np.integer) or num < 1:
+        if type(plain(num)) is not int or num < 1:
             raise refuse("num", num, "1 or more")
-        spaced = (np.geomspace if is_log else np.linspace)(low, high, int(num))
+        spaced = np.geomspace(low, high, num) if is_log else _parts(low, high, int(num))
         return (low, high), _checked(name, spaced)
     if step <= (1 if is_log else 0):
         raise refuse("step", step, "a factor of more than 1" if is_log else "more than 0")
@@ -452,9 +453,16 @@ def _steps(low: Any, high: Any, step: Any, *, is_log: bool) -> list[Any]:
     """Count from one number to another, in decimals."""
     is_whole = isinstance(low, int) and isinstance(step, int)
     start, by, end = (Decimal(repr(number)) for number in (low, step, high))
+    # A step such as 1 / 3 has been rounded: what it adds up to is rounded too, and may lie beyond the end by that.
+    digits = None if is_log else 12 - by.adjusted()
     found, at = [], start
-    # The last one may have been rounded where it was computed: 1 / 3 as a step.
-    while at <= end * (1 + Decimal("1e-12") * (1 if end > 0 else -1)):
-        found.append(int(at) if is_whole else min(float(at), float(high)))
+    while at <= end + by * Decimal("1e-12"):
+        found.append(int(at) if is_whole else float(at if digits is None else round(at, digits)) + 0.0)
         at = start * by ** len(found) if is_log else start + by * len(found)
     return found
+
+
+def _parts(low: Any, high: Any, num: int) -> list[float]:
+    """Divide a range, in decimals."""
+    start, end = Decimal(repr(low)), Decimal(repr(high))
+    return [float(start + (end - start) * i / max(num - 1, 1)) for i in range(num)]

@@ -49,7 +49,7 @@ def _pixels(figure: Any) -> AnyArray:
 
     before = figure.canvas
     try:
-        canvas = FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()
         pixels: AnyArray = np.array(canvas.buffer_rgba())
     finally:

@@ -24,9 +24,8 @@ import socket
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,10 +34,14 @@ from megalith.context.entries import SUFFIX, Entries, look
 from megalith.context.keys import FunctionKey
 from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError, LockTimeoutError
 from megalith.maps.failure import packed, unpacked
-from megalith.records.reading import Record
 from megalith.shared.caching import turn
 from megalith.sweep.parameter import Parameter
 from megalith.sweep.pictures import as_kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from megalith.records.reading import Record
 
 FAILURES = "failures"
 
@@ -143,9 +146,7 @@ class Function:
                 message = f"{self.name}: its argument {argument.name!r} cannot be given by name"
                 raise ArgumentError(message, name="f", got=argument.name, expected="arguments with names")
             if argument.kind in by_name and needed and argument.name not in names:
-                message = (
-                    f"{self.name}: it takes {argument.name!r}, which no parameter is called, or which has no value"
-                )
+                message = f"{self.name}: it takes {argument.name!r}, which is no parameter, or one without a value"
                 raise ArgumentError(message, name="f", got=argument.name, expected=f"one of {', '.join(names)}")
         if any(argument.kind is kinds.VAR_KEYWORD for argument in arguments):
             return tuple(names)

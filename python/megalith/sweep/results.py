@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import keyword
 import math
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,8 +33,21 @@ SHOWN = 12
 @functools.lru_cache(maxsize=256)
 def point_type(names: tuple[str, ...]) -> Callable[..., Any]:
     """Return the type of points with these parameters: a named tuple."""
-    is_plain = all(not name.startswith("_") and not keyword.iskeyword(name) for name in names)
-    return namedtuple("Point", names, rename=not is_plain)  # type: ignore[misc]
+    fields: Any = namedtuple("Point", names, rename=True)  # type: ignore[misc]
+
+    class Point(fields):
+        """A point of a parameter space."""
+
+        __slots__ = ()
+
+        def __reduce__(self) -> Any:
+            return _point, (names, tuple(self))
+
+    return Point
+
+
+def _point(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return point_type(names)(*values)
 
 
 class Results(Mapping[Any, Any]):
@@ -169,8 +181,9 @@ class Results(Mapping[Any, Any]):
         for i in np.flatnonzero(self._states == FAILED):
             attempts = self._attempts(int(i))
             last = attempts[-1] if attempts else {}
-            told = (str(last.get(name, "")) for name in ("error", "traceback", "host"))
-            found.append(Failed(self.points[i], *told, float(last.get("time", math.nan)), len(attempts)))
+            error, text, host = (str(last.get(name, "")) for name in ("error", "traceback", "host"))
+            when = float(last.get("time", math.nan))
+            found.append(Failed(self.points[i], error, text, host, when, len(attempts)))
         return found
 
     def refresh(self) -> Results:
@@ -182,11 +195,11 @@ class Results(Mapping[Any, Any]):
             The same.
         """
         store, function = self._store, self.function.id
-        if store is None:
-            done: Any = self._memory
-            failed, running = set(self._failed), set()
-        else:
-            done, failed, running = store.done(function), store.failed(function), store.running(function)
+        done, failed, running = set(self._memory), set(self._failed), set[str]()
+        if store is not None:
+            done |= store.done(function)
+            failed |= store.failed(function)
+            running = store.running(function)
         for i, key in enumerate(self._keys):
             if key in done:
                 self._states[i] = DONE
@@ -296,9 +309,12 @@ class Results(Mapping[Any, Any]):
 
     def _read(self, i: int) -> tuple[Any] | None:
         """Read a result; None if it is gone."""
+        key = self._keys[i]
+        if key in self._memory:
+            return (self._memory[key],)
         if self._store is None:
-            return (self._memory[self._keys[i]],)
-        found = self._store.found(self.function, self._keys[i], self._arguments[i])
+            return None
+        found = self._store.found(self.function, key, self._arguments[i])
         if found is None:
             self._states[i] = MISSING
             return None
@@ -313,9 +329,8 @@ class Results(Mapping[Any, Any]):
             yield self.points[i], self._read(int(i))
 
     def _attempts(self, i: int) -> list[dict[str, Any]]:
-        if self._store is None:
-            return self._failed.get(self._keys[i], [])
-        return self._store.attempts(self.function.id, self._keys[i])
+        noted = self._failed.get(self._keys[i], [])
+        return noted if self._store is None else [*self._store.attempts(self.function.id, self._keys[i]), *noted]
 
     def _estimate(self) -> tuple[int, int, int, float | None, int | None]:
         """Return points, done, to do, and seconds and bytes of the last, by some of those that are done."""

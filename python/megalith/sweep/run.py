@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from megalith.sweep.results import DONE, FAILED, MISSING
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from megalith.sweep.results import Results
 
@@ -56,12 +55,11 @@ class Run:
         self._results, self._force, self._stop = results, force, stop
         self._on_result, self._on_index = on_result, on_index
         self._store, self._function = results._store, results.function
+        self._is_kept = self._store is not None and not self._store.entries.readonly
         self._errors: dict[int, BaseException] = {}
         self._same: dict[str, list[int]] = {}
-        parameters = results._space.parameters
-        self._called_back = [
-            (parameters[name], name) for name in (*results._constant, *(name for name, _ in results._passed))
-        ]
+        taken = (*results._constant, *(name for name, _ in results._passed))
+        self._called_back = [parameter for name, parameter in results._space.parameters.items() if name in taken]
 
     def run(self, chosen: Sequence[int] | None, *, on_error: str, verbose: bool) -> None:
         """Compute points, all that are left by default.
@@ -78,9 +76,10 @@ class Run:
             same[results._keys[i]].append(i)
         self._same = same
         try:
-            todo = self._look_up(is_all=chosen is None)
-            with self._bar(verbose, len(wanted), len(todo)) as self._advance:
-                if self._store is not None and todo and not self._store.entries.readonly:
+            todo = self._look_up()
+            with self._bar(verbose, len(wanted), todo) as self._advance:
+                if self._is_kept and todo:
+                    assert self._store is not None
                     self._store.prepare(self._function)
                 busy = self._compute(todo, wait=False)
                 while busy:
@@ -91,45 +90,40 @@ class Run:
         if self._errors and on_error == "raise":
             raise self._error(len(wanted)) from next(iter(self._errors.values()))
 
-    def _look_up(self, *, is_all: bool) -> list[int]:
+    def _look_up(self) -> list[int]:
         """Note what is done, and return what is left to do."""
-        results, store = self._results, self._store
-        if store is None or self._force:
-            known: Any = () if self._force else results._memory
-        else:
-            known = store.done(self._function.id)
+        results, store, function = self._results, self._store, self._function
+        known: set[str] = set() if self._force or store is None else store.done(function.id)
         todo = []
-        for key, same in self._same.items():
+        for same in self._same.values():
             i = same[0]
-            is_there = key in known
-            value = None
-            if is_there and store is not None:
-                found = store.check(self._function, key, results._arguments[i])
-                is_there = found is not None
-                value = None if found is None else found.value
-            elif is_there:
-                value = results._memory[key]
-            if not is_there:
+            if self._force or not self._is_there(i, known):
                 todo.append(i)
-                if not self._force:
-                    self._note(i, results._states[i] if results._states[i] == FAILED else MISSING)
+                if results._states[i] != FAILED and not self._force:
+                    self._note(i, MISSING)
                 continue
             self._note(i, DONE)
-            if self._on_result is not None and store is not None and is_all:
-                found = store.found(self._function, key, results._arguments[i])
-                value = value if found is None else found.value
-            self._tell(i, value)
+            if self._on_result is not None or self._on_index is not None:
+                self._tell(i)
             if self._stop.is_set():
                 raise _StoppedError
         return todo
+
+    def _is_there(self, i: int, known: set[str]) -> bool:
+        """Whether a point is done, and whole."""
+        results, key = self._results, self._results._keys[i]
+        if key in results._memory:
+            return True
+        if key not in known or self._store is None:
+            return False
+        return self._store.check(self._function, key, results._arguments[i]) is not None
 
     def _compute(self, todo: Sequence[int], *, wait: bool) -> list[int]:
         """Compute points, and return those that somebody else is at."""
         if not todo:
             return []
         results = self._results
-        gives = self._store is None or self._on_result is not None
-        task = task_of(self._store, self._function, wait=wait, force=self._force, gives=False)
+        task = task_of(self._store, self._function, wait=wait, force=self._force)
         busy: list[int] = []
 
         def arrived(at: int, outcome: Any) -> None:
@@ -139,7 +133,7 @@ class Run:
             if outcome.state == "busy":
                 busy.append(i)
                 return
-            self._arrived(i, outcome, gives=gives)
+            self._arrived(i, outcome)
             if self._stop.is_set():
                 raise _StoppedError
 
@@ -158,43 +152,44 @@ class Run:
         results = self._results
         raised = Raised(failed.error, failed.traceback)
         if self._store is not None:
-            arguments = {name: shown(value) for name, value in results._kwargs(results.points[i]).items()}
             key = results._keys[i]
-            note_failure(self._store.entries, self._function.id, key, raised, arguments)
+            note_failure(self._store.entries, self._function.id, key, raised, self._shown(i))
         return Outcome("failed", raised=raised)
 
-    def _arrived(self, i: int, outcome: Outcome, *, gives: bool) -> None:
+    def _shown(self, i: int) -> dict[str, str]:
+        results = self._results
+        return {name: shown(value) for name, value in results._kwargs(results.points[i]).items()}
+
+    def _arrived(self, i: int, outcome: Outcome) -> None:
         results, key = self._results, self._results._keys[i]
+        self._advance(i, is_failed=outcome.raised is not None)
         if outcome.raised is not None:
             self._errors[i] = outcome.raised.error
-            if self._store is None:
-                kwargs = results._kwargs(results.points[i])
-                noted = failure(outcome.raised, {name: shown(value) for name, value in kwargs.items()})
-                results._failed.setdefault(key, []).append(noted)
+            if not self._is_kept:
+                results._failed.setdefault(key, []).append(failure(outcome.raised, self._shown(i)))
             self._note(i, FAILED)
-            self._advance(i)
             return
-        if self._store is None:
+        if not self._is_kept:
             results._memory[key] = outcome.value
         self._note(i, DONE)
-        self._advance(i)
-        if outcome.state == "done":
-            point = results._kwargs(results.points[i])
-            for parameter, name in self._called_back:
-                parameter.call_back(point[name])
+        if outcome.state == "done" and self._called_back:
+            kwargs = results._kwargs(results.points[i])
+            for parameter in self._called_back:
+                parameter.call_back(kwargs[parameter.name])
         if self._on_result is not None or self._on_index is not None:
-            self._tell(i, results._value(i) if gives else None)
+            self._tell(i)
 
     def _note(self, i: int, state: int) -> None:
         for j in self._same[self._results._keys[i]]:
             self._results._states[j] = state
 
-    def _tell(self, i: int, value: Any) -> None:
+    def _tell(self, i: int) -> None:
+        value = self._results._value(i) if self._on_result is not None else None
         for j in self._same[self._results._keys[i]]:
             if self._on_result is not None:
                 self._on_result(self._results.points[j], value)
             if self._on_index is not None:
-                self._on_index(j, value)
+                self._on_index(j, None)
 
     def _error(self, n: int) -> SweepError:
         results = self._results
@@ -209,30 +204,29 @@ class Run:
         return SweepError(message, points=points, errors=errors)
 
     @contextmanager
-    def _bar(self, verbose: bool, total: int, n_todo: int) -> Iterator[Callable[[int], None]]:
+    def _bar(self, verbose: bool, total: int, todo: Sequence[int]) -> Iterator[Callable[..., None]]:
         """Show how far it is; rate and remaining time are those of what was not done before."""
         if not verbose:
-            yield lambda _: None
+            yield lambda _i, *, is_failed: None
             return
         from tqdm.auto import tqdm
 
-        n_cached = sum(len(same) for same in self._same.values()) - sum(
-            len(same) for key, same in self._same.items() if self._results._states[same[0]] != DONE
-        )
-        counted, running = 0.0, 0
+        n_of = {i: len(self._same[self._results._keys[i]]) for i in todo}
+        n_cached = total - sum(n_of.values())
+        n_failed = n_running = 0
+        counted = 0.0
         with tqdm(total=total, initial=n_cached, desc=self._results.name, unit="point") as bar:
 
-            def advance(i: int) -> None:
-                nonlocal counted, running
-                now = time.monotonic()
+            def advance(i: int, *, is_failed: bool) -> None:
+                nonlocal counted, n_failed, n_running
+                now, n = time.monotonic(), n_of[i]
                 if now - counted > COUNT_S and self._store is not None:
-                    counted, running = now, len(self._store.running(self._function.id))
-                n = len(self._same[self._results._keys[i]])
-                n_failed = len(self._errors)
-                done = bar.n + n - n_cached - n_failed
-                left = total - bar.n - n
-                told = f"cached {n_cached}, done {done}, failed {n_failed}, running {running}, left {left}"
-                bar.set_postfix_str(told, refresh=left == 0)
+                    counted, n_running = now, len(self._store.running(self._function.id))
+                n_failed += n if is_failed else 0
+                n_ended = bar.n + n
+                told = (n_cached, n_ended - n_cached - n_failed, n_failed, n_running, total - n_ended)
+                bar.set_postfix_str("cached {}, done {}, failed {}, running {}, left {}".format(*told), refresh=False)
                 bar.update(n)
 
             yield advance
+            bar.refresh()

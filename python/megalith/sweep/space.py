@@ -640,7 +640,7 @@ class ParameterSpace:
         >>> space.run_process(cube)
         8
         """
-        function, point, kwargs = self._call(f, args, dependencies)
+        function, kwargs = self._call(f, args, dependencies)
         found = None if force_recompute else self._found(function, kwargs)
         if found is not None:
             return found.value
@@ -672,7 +672,7 @@ class ParameterSpace:
         ArgumentError
             As `run_process`.
         """
-        function, _, kwargs = self._call(f, args, dependencies)
+        function, kwargs = self._call(f, args, dependencies)
         return self._found(function, kwargs) is not None
 
     def widget(self, f: Callable[..., Any], dependencies: Sequence[Any] = ()) -> Any:
@@ -750,7 +750,7 @@ class ParameterSpace:
 
     def _followers(self, parameters: Sequence[Parameter]) -> list[Parameter]:
         """Return the parameters that are linked to some, in the order they are derived in."""
-        above, found = list(parameters), []
+        above, found = list(parameters), list[Parameter]()
         waiting = [p for p in self._shared.parameters.values() if p.source is not None and p not in above]
         while True:
             new = [p for p in waiting if p.source in above and p not in above]
@@ -798,11 +798,10 @@ class ParameterSpace:
     def _walk(self, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
         """Walk all points, each once."""
         fixed = self._fixed()
-        if len(blocks) == 1:
-            # Of one block only cases can be equal.
-            if all(axis._rows is None for axis in blocks[0].axes):
-                yield from blocks[0].points(fixed)
-                return
+        if len(blocks) == 1 and all(axis._rows is None for axis in blocks[0].axes):
+            # Only cases can be equal in one block.
+            yield from blocks[0].points(fixed)
+            return
         names, seen = self._names(blocks), set()
         for block in blocks:
             for point in block.points(fixed):
@@ -834,8 +833,8 @@ class ParameterSpace:
 
     def _call(
         self, f: Callable[..., Any], args: Mapping[str, Any] | Sequence[Parameter] | None, dependencies: Sequence[Any]
-    ) -> tuple[Function, dict[str, Any], dict[str, Any]]:
-        """Return a function, a point, and what of it the function takes."""
+    ) -> tuple[Function, dict[str, Any]]:
+        """Return a function, and what it takes of a point."""
         from megalith.sweep.points import Function
 
         function = Function(f, dependencies)
@@ -848,7 +847,7 @@ class ParameterSpace:
         for follower in self._followers(changed):
             if follower.source is not None and follower.name not in given:
                 point[follower.name] = follower.derived(point[follower.source.name])
-        return function, point, {name: point[name] for name in function.taken(tuple(point))}
+        return function, {name: point[name] for name in function.taken(tuple(point))}
 
     def _found(self, function: Function, kwargs: Mapping[str, Any]) -> Any:
         store = self._store

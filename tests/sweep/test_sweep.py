@@ -1,0 +1,420 @@
+"""Sweeps: what is computed, what is found again, what fails, what stops."""
+
+import json
+import os
+import pickle
+import signal
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from megalith import Context, Parameter, ParameterSpace
+from megalith.context.disk import Memory
+from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, SweepError
+
+# What was computed, in order. It can change, so it does not count for the code of a function.
+CALLS = []
+
+# Points that fail.
+BAD = set()
+
+
+def area(length, width=1):
+    CALLS.append((length, width))
+    if (length, width) in BAD:
+        raise ValueError(f"no box of {length} x {width}")
+    return length * width
+
+
+@pytest.fixture(autouse=True)
+def nothing_computed():
+    CALLS.clear()
+    BAD.clear()
+
+
+def boxes(context, lengths=(1, 2, 3), widths=(5, 7)):
+    return ParameterSpace("boxes", [Parameter("length", lengths), Parameter("width", widths)], context=context)
+
+
+def test_a_second_sweep_computes_nothing(context):
+    first = boxes(context).sweep(area)
+    again = boxes(Context(context.cache_dir)).sweep(area)
+    assert len(CALLS) == 6
+    assert first.to_dict() == again.to_dict() == {(a, b): a * b for a in (1, 2, 3) for b in (5, 7)}
+    assert again.counts == {"done": 6}
+
+
+def test_a_new_value_computes_the_new_points_only(context):
+    space = boxes(context)
+    space.sweep(area)
+    CALLS.clear()
+    space["length"].values = [1, 2, 3, 4]
+    assert len(space.sweep(area)) == 8
+    assert CALLS == [(4, 5), (4, 7)]
+
+
+def test_the_order_of_parameters_and_values_does_not_count(context):
+    boxes(context).sweep(area)
+    CALLS.clear()
+    width, length = Parameter("width", np.array([7, 5])), Parameter("length", [3, 2, 1])
+    results = ParameterSpace("other", [width, length], context=context).sweep(area)
+    assert CALLS == []
+    assert results[7, 2] == 14
+
+
+def test_a_changed_function_is_computed_anew_and_the_old_one_is_still_known(context):
+    def versions(text):
+        found = {"CALLS": CALLS}
+        exec(f"def f(length, width):\n    CALLS.append(length)\n    return {text}", found)
+        return found["f"]
+
+    space = boxes(context)
+    space.sweep(versions("length + width"))
+    assert space.sweep(versions("length - width"))[3, 5] == -2
+    assert len(CALLS) == 12
+    assert space.sweep(versions("length + width"))[3, 5] == 8
+    assert len(CALLS) == 12
+
+
+def test_parameters_that_a_function_does_not_take_are_not_given_and_do_not_count(context):
+    space = boxes(context)
+    space.register_parameters([Parameter("colour", ["red", "blue"])])
+    results = space.sweep(area)
+    assert len(results) == 12
+    assert len(CALLS) == 6
+    assert results[3, 7, "red"] == results[3, 7, "blue"] == 21
+
+
+def test_parameters_that_do_not_change_have_their_present_value(context):
+    space = boxes(context)
+    space["width"].value = 7
+    assert space.sweep(area, ["length"]).to_dict() == {(1,): 7, (2,): 14, (3,): 21}
+    assert space.sweep(area, [space["length"]])[2] == 14
+    assert len(CALLS) == 3
+
+
+def test_a_function_of_keywords_gets_all(context):
+    results = boxes(context).sweep(lambda **point: sorted(point))
+    assert results[1, 5] == ["length", "width"]
+
+
+@pytest.mark.parametrize("function", [lambda depth: depth, lambda length, /: length, 3, min])
+def test_a_function_that_takes_something_else_is_refused_before_anything_is_computed(context, function):
+    with pytest.raises(ArgumentError):
+        boxes(context).sweep(function)
+
+
+def test_dependencies_count(context, tmp_path):
+    file, space, extra = tmp_path / "input", boxes(context), Parameter("extra", [1, 2])
+    file.write_text("a")
+    for change in (lambda: None, lambda: file.write_text("b"), lambda: setattr(extra, "value", 2)):
+        CALLS.clear()
+        change()
+        space.sweep(area, None, [file, extra, "a"])
+        assert len(CALLS) == 6
+        space.sweep(area, None, [file, extra, "a"])
+        assert len(CALLS) == 6
+
+
+def test_force_recompute_computes_all(context):
+    space = boxes(context)
+    space.sweep(area)
+    assert len(space.sweep(area, force_recompute=True)) == 6
+    assert len(CALLS) == 12
+
+
+def test_one_failing_point_of_a_thousand_leaves_the_others_and_retry_computes_one(context):
+    space = boxes(context, range(500), (0, 1))
+    BAD.add((321, 1))
+    with pytest.raises(SweepError, match="1 of 1,000 points of area failed") as caught:
+        space.sweep(area)
+    assert caught.value.points == [(321, 1)]
+    assert [type(error) for error in caught.value.errors] == [ValueError]
+    results = space.results(area)
+    assert len(results) == len(results.to_dict()) == 999
+    assert results.counts == {"done": 999, "failed": 1}
+    [failure] = results.failures
+    assert failure.point == (321, 1)
+    assert failure.error == "ValueError: no box of 321 x 1"
+    assert "in area" in failure.traceback
+    assert failure.host
+    BAD.clear()
+    CALLS.clear()
+    assert results.retry() is results
+    assert CALLS == [(321, 1)]
+    assert results[321, 1] == 321
+    assert results.failures == []
+
+
+def test_under_keep_nothing_is_raised_and_a_second_sweep_computes_what_failed(context):
+    BAD.update([(1, 5), (2, 7)])
+    space = boxes(context)
+    assert [failed.point for failed in space.sweep(area, on_error="keep").failures] == [(1, 5), (2, 7)]
+    CALLS.clear()
+    again = space.sweep(area, on_error="keep")
+    assert CALLS == [(1, 5), (2, 7)]
+    assert [failed.attempts for failed in again.failures] == [2, 2]
+    with pytest.raises(ArgumentError, match="on_error"):
+        space.sweep(area, on_error="ignore")
+
+
+def test_failures_lie_on_disk_with_arguments_and_host(context):
+    BAD.add((1, 5))
+    boxes(context).sweep(area, on_error="keep")
+    [path] = context.cache_dir.rglob("failures/*.json")
+    [attempt] = json.loads(path.read_text())
+    assert attempt["arguments"] == {"length": "1", "width": "5"}
+    assert attempt["pid"] == os.getpid()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_error_and_its_points_can_be_pickled(context):
+    BAD.add((1, 5))
+    with pytest.raises(SweepError) as caught:
+        boxes(context).sweep(area)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert again.points == [(1, 5)]
+    assert str(again) == str(caught.value)
+
+
+def test_a_result_that_cannot_be_kept_is_a_failure(context):
+    space = boxes(context, [1], [1])
+    with pytest.raises(SweepError, match="DTypeError") as caught:
+        space.sweep(lambda length: {length})
+    assert isinstance(caught.value.errors[0], DTypeError)
+    with pytest.warns(CacheWarning, match="returned but not kept"):
+        assert space.run_process(lambda length: {length}) == {1}
+
+
+def test_ctrl_c_keeps_what_was_finished(context):
+    space = boxes(context)
+
+    def interrupted(length, width):
+        if len(CALLS) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        CALLS.append((length, width))
+        return length * width
+
+    with pytest.raises(KeyboardInterrupt):
+        space.sweep(interrupted)
+    assert len(space.results(interrupted)) == 4
+    CALLS.append(None)
+    space.sweep(interrupted)
+    assert len(CALLS) == 7
+
+
+def test_stop_sweep_keeps_what_was_finished_and_the_next_goes_on(context):
+    space = boxes(context)
+
+    def stop(point, _value):
+        if point == (2, 5):
+            space.stop_sweep()
+
+    results = space.sweep(area, on_result=stop)
+    assert results.counts == {"done": 3, "missing": 3}
+    assert len(space.sweep(area)) == 6
+    assert len(CALLS) == 6
+
+
+def test_a_sweep_in_the_background_can_be_waited_for_and_stopped(context):
+    space = boxes(context)
+    assert len(space.sweep_async(area).get(timeout=60)) == 6
+    go = threading.Event()
+    GATES.append(go)
+    result = space.sweep_async(gated)
+    go.set()
+    assert result.wait(60)
+    assert result.successful()
+    BAD.add((1, 5))
+    CALLS.clear()
+    failed = boxes(Context(context.cache_dir / "other")).sweep_async(area)
+    with pytest.raises(SweepError):
+        failed.get(60)
+
+
+GATES = []
+
+
+def gated(length, width):
+    GATES[-1].wait(60)
+    return length + width
+
+
+def test_stop_sweep_ends_a_sweep_in_the_background(context):
+    space = boxes(context, range(1000), [1])
+    GATES.append(threading.Event())
+    result = space.sweep_async(gated)
+    stopper = threading.Thread(target=space.stop_sweep)
+    stopper.start()
+    while not all(stop.is_set() for stop in space._shared.stops):
+        time.sleep(0.001)
+    GATES[-1].set()
+    stopper.join(60)
+    assert result.ready()
+    assert result.get().counts["missing"] >= 998
+
+
+def test_on_result_sees_what_is_done_and_what_is_computed(context):
+    space, seen = boxes(context), []
+    space.sweep(area, ["length"])
+    space.sweep(area, on_result=lambda point, value: seen.append((point.length, point.width, value)))
+    assert seen[:3] == [(1, 5, 5), (2, 5, 10), (3, 5, 15)]
+    assert sorted(seen[3:]) == [(1, 7, 7), (2, 7, 14), (3, 7, 21)]
+
+
+def test_the_bar_counts_what_was_cached_and_what_failed(context, capsys):
+    space = boxes(context)
+    space.sweep(area, ["length"])
+    BAD.add((2, 7))
+    space.sweep(area, on_error="keep", verbose=True)
+    said = capsys.readouterr().err
+    assert "6/6" in said
+    assert "cached 3, done 2, failed 1, running" in said
+
+
+def test_callbacks_are_called_for_points_that_are_computed(context):
+    space, seen = boxes(context, [1, 2], [5]), []
+    space["length"].register_callback(seen.append)
+    space.sweep(area)
+    assert seen == [1, 2]
+    space.sweep(area)
+    assert seen == [1, 2]
+    space.sweep(area, force_recompute=True)
+    assert seen == [1, 2, 1, 2]
+
+
+def test_run_process_answers_what_a_sweep_has_computed(context):
+    space = boxes(context)
+    space.sweep(area)
+    space["length"].value = 3
+    assert space.run_process(area) == 15
+    assert space.run_process(area, {"width": 7.0}) == 21
+    assert space.run_process(area, [space["width"]]) == 15
+    assert space.cached(area)
+    assert not space.cached(lambda length: length)
+    assert len(CALLS) == 6
+    with pytest.raises(ValueError, match="width: got 6"):
+        space.run_process(area, {"width": 6})
+
+
+def test_run_process_raises_what_the_function_raised_and_notes_it(context):
+    space = boxes(context)
+    BAD.add((1, 5))
+    with pytest.raises(ValueError, match="no box of 1 x 5"):
+        space.run_process(area)
+    assert [failed.point for failed in space.results(area).failures] == [(1, 5)]
+
+
+def test_run_process_takes_linked_values_along(context):
+    length, width = Parameter("length", [1, 2]), Parameter("width")
+    width.link(length, lambda length: length + 1)
+    space = ParameterSpace("", [length, width], context=context)
+    assert space.run_process(area, {"length": 2}) == 6
+    assert space.sweep(area).to_dict() == {(1, 2): 2, (2, 3): 6}
+    assert CALLS == [(2, 3), (1, 2)]
+
+
+def test_without_a_cache_results_are_kept_by_the_results_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space = boxes(None)
+    BAD.add((1, 5))
+    results = space.sweep(area, on_error="keep")
+    assert results.counts == {"done": 5, "failed": 1}
+    BAD.clear()
+    assert results.retry()[1, 5] == 5
+    assert len(space.results(area)) == 0
+    assert space.run_process(area) == space.run_process(area) == 5
+    assert len(CALLS) == 9
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_enable_cache_keeps_results_from_then_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space = boxes(None)
+    space.enable_cache()
+    space.sweep(area)
+    assert {path.suffix for path in Path("python_cache").rglob("*.npz")} == {".npz"}
+    other = boxes(None)
+    other.enable_cache(tmp_path / "python_cache")
+    other.sweep(area)
+    assert len(CALLS) == 6
+    other.clear_cache()
+    space.sweep(area)
+    assert len(CALLS) == 12
+
+
+def test_a_sweep_is_not_limited_by_the_limit_of_the_cache(tmp_path):
+    context = Context(tmp_path, cache_limit=1)
+    boxes(context).sweep(area)
+    assert len(boxes(context).results(area)) == 6
+
+
+def test_a_context_that_is_read_only_answers_and_keeps_nothing(context):
+    boxes(context).sweep(area)
+    space = boxes(Context(context.cache_dir, readonly=True), (1, 2, 3, 4))
+    files = sorted(context.cache_dir.rglob("*"))
+    CALLS.clear()
+    assert space.sweep(area)[4, 5] == 20
+    assert CALLS == [(4, 5), (4, 7)]
+    assert sorted(context.cache_dir.rglob("*")) == files
+
+
+def test_a_damaged_point_is_computed_again_with_a_warning(context):
+    space = boxes(context)
+    space.sweep(area)
+    paths = sorted(context.cache_dir.rglob("*.npz"))
+    data = bytearray(paths[2].read_bytes())
+    data[len(data) // 2] ^= 255
+    paths[2].write_bytes(data)
+    os.truncate(paths[4], 100)
+    results = space.results(area)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert len(results.to_dict()) == 4
+    assert len(caught) == 2
+    CALLS.clear()
+    assert len(space.sweep(area).to_dict()) == 6
+    assert len(CALLS) == 2
+
+
+def test_a_sweep_notices_damage_itself(context):
+    space = boxes(context)
+    space.sweep(area)
+    path = sorted(context.cache_dir.rglob("*.npz"))[0]
+    os.truncate(path, 0)
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert len(space.sweep(area)) == 6
+    assert len(CALLS) == 7
+
+
+def test_memory_explains_points(context):
+    boxes(context).sweep(area)
+    known = Memory(context.cache_dir / "sweeps", verbose=0).cache(area)
+    assert known.explain(length=1, width=5).hit
+    assert "width=9" in known.explain(length=1, width=9).reason
+    assert len(known.entries()) == 6
+    assert known(length=3, width=7) == 21
+    assert len(CALLS) == 6
+
+
+def test_a_dry_run_tells_points_time_and_disk(context):
+    space = boxes(context)
+    assert space.dry_run()[:3] == (6, 0, 6)
+    assert space.dry_run(area) == (6, 0, 6, None, None)
+    space.sweep(area, ["length"])
+    points, cached, to_do, seconds, nbytes = space.dry_run(area)
+    assert (points, cached, to_do) == (6, 3, 3)
+    assert 0 < seconds < 1
+    assert 300 < nbytes < 10_000
+    assert len(CALLS) == 3
+
+
+def test_a_sweep_of_nothing_is_an_error_and_one_without_points_is_not(context):
+    with pytest.raises(ArgumentError, match="nothing to sweep"):
+        ParameterSpace("", [Parameter("x")], context=context).sweep(abs)
+    assert len(boxes(context).where(lambda length: length > 9).sweep(area)) == 0
