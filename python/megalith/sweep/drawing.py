@@ -38,7 +38,8 @@ def as_html(value: Any) -> str:
         A piece of a page.
     """
     if isinstance(value, dict) and value:
-        rows = (f"<tr><th>{html.escape(str(key))}</th><td>{as_html(part)}</td></tr>" for key, part in value.items())
+        top = 'style="vertical-align: top"'
+        rows = (f"<tr {top}><th>{html.escape(str(key))}</th><td>{as_html(part)}</td></tr>" for key, part in value.items())
         return f"<table>{''.join(rows)}</table>"
     if is_image(value):
         return image(np.asarray(value))
@@ -71,11 +72,13 @@ def image(array: npt.NDArray[Any]) -> str:
     thinned = array[::step, ::step]
     height, width = thinned.shape[:2]
     enlarged = max(COMFORTABLE_SIDE // max(height, width), 1)
-    style = f"image-rendering: pixelated; width: {width * enlarged}px; max-width: 100%"
+    room = f"width: {width * enlarged}px; max-width: 100%; aspect-ratio: {width} / {height}"
+    data = base64.b64encode(png(pixels(thinned))).decode()
+    img = f'<img alt="result" style="image-rendering: pixelated; {room}" src="data:image/png;base64,{data}">'
     finite = thinned[np.isfinite(thinned)]
     span = f", {finite.min():.4g} to {finite.max():.4g}" if finite.size and array.ndim == 2 else ""
-    size = " x ".join(str(n) for n in array.shape)
-    return f"{_img(png(pixels(thinned)), style)}<div>{size} {array.dtype}{span}</div>"
+    shape = " x ".join(str(n) for n in array.shape)
+    return f"{img}<div>{shape} {array.dtype}{span}</div>"
 
 
 def pixels(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -111,7 +114,3 @@ def png(shown: npt.NDArray[np.uint8]) -> bytes:
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _img(data: bytes, style: str) -> str:
-    return f'<img alt="result" style="{style}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'

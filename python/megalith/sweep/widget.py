@@ -108,11 +108,11 @@ class Explorer:
     def _point(self) -> Point:
         """Return the values that the parameters have now, and those of linked parameters that go with them."""
         own = {p.name: p.value for p in self._space.parameters.values() if p.source is None and p.value is not None}
-        return self._space._call(self._f, own, self._dependencies)[2]
+        return self._space._call(self._f, own, self._dependencies)[1]
 
     def _known(self, point: Point) -> tuple[Any, str | None]:
         """Return the record of a point if there is one, else how it failed if it has."""
-        function, _, taken = self._space._call(self._f, point, self._dependencies)
+        function, taken = self._space._call(self._f, point, self._dependencies)
         found = self._space._found(function, taken)
         if found is not None:
             return found, None
