@@ -25,6 +25,7 @@ BUILTINS = {
     "KeyMissingError": "KeyError",
     "LockTimeoutError": "TimeoutError",
     "SharedMemoryFullError": "MemoryError",
+    "OutOfMemoryError": "MemoryError",
     "SelectionError": "LookupError",
     "SweepError": "RuntimeError",
     "OwnershipError": "PermissionError",

@@ -1,6 +1,6 @@
 """megalith: NumPy arrays that have outgrown NumPy, at the speed of memory."""
 
-from megalith import arrays, context, exceptions, mock, records, select, shared, sweep
+from megalith import arrays, context, exceptions, hdf5, mock, records, select, shared, sweep
 from megalith._core import __version__
 from megalith._threads import set_threads, threads
 from megalith.arrays import (
@@ -42,6 +42,7 @@ __all__ = [
     "correlate1d",
     "exceptions",
     "finalize_processing",
+    "hdf5",
     "index_neighbours",
     "initialize_processing",
     "initialize_sink",

@@ -26,6 +26,7 @@ __all__ = [
     "MegalithError",
     "MegalithWarning",
     "MissingExtraError",
+    "OutOfMemoryError",
     "OwnershipError",
     "PerformanceWarning",
     "SelectionError",
@@ -177,6 +178,15 @@ class SharedMemoryFullError(MegalithError, MemoryError):
     """
 
     _fields: ClassVar[tuple[str, ...]] = ("path", "free", "asked", "prunable", "result")
+
+
+class OutOfMemoryError(MegalithError, MemoryError):
+    """Work that needs more memory than there is.
+
+    Attributes: ``free``, ``asked``.
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = ("free", "asked")
 
 
 class SelectionError(MegalithError, LookupError):

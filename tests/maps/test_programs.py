@@ -151,11 +151,27 @@ def load():
 try:
     maps.run(load(), range(3), workers=workers)
 except ImportError as error:
-    print(json.dumps([error.name, str(error)]))
+    print(json.dumps([error.name, error.__notes__[0]]))
 """
-    name, message = run("own processes", code, main, tmp_path)
+    name, note = run("own processes", code, main, tmp_path)
     assert name == "numpy_of_tomorrow"
-    assert "has to be installed" in message
+    assert "has to be installed" in note
+
+
+def test_an_attribute_error_of_an_argument_on_its_way_is_raised_as_it_is(tmp_path):
+    code = """
+class Picky:
+    def __setstate__(self, state):
+        raise AttributeError("no such attribute here")
+
+    def __getstate__(self):
+        return {"a": 1}
+"""
+    main = """
+results = maps.run(type, [1, Picky(), 2], workers=workers, on_error="keep")
+print(json.dumps([type(results[1].error).__name__, str(results[1].error), results[0] is int]))
+"""
+    assert run("own processes", code, main, tmp_path) == ["AttributeError", "no such attribute here", True]
 
 
 @pytest.mark.parametrize("kind", ["processes", "own processes", "ipyparallel", "dask"])
@@ -266,10 +282,11 @@ write(30)
 os.utime(here / "changing.py", (1, 1))
 importlib.reload(changing)
 second = maps.run(changing.f, [1], workers=workers)
+inside = maps.run(lambda x: changing.f(x), [1], workers=workers)
 changing.K = 400
-print(json.dumps([first, second, maps.run(changing.f, [1], workers=workers)]))
+print(json.dumps([first, second, inside, maps.run(changing.f, [1], workers=workers)]))
 """
-    assert run("own processes", code, main, tmp_path) == [[2], [30], [400]]
+    assert run("own processes", code, main, tmp_path) == [[2], [30], [30], [400]]
 
 
 def test_a_program_ends_while_a_pool_of_ours_is_idle(tmp_path):

@@ -144,3 +144,47 @@ def test_a_map_over_engines_of_another_machine(machines, connection):
     assert out["kinds"] == [["ndarray", 1000.0]] * 2
     assert out["cached"]
     assert out["seconds"] < 20
+
+
+def test_chunks_of_a_dask_array_are_computed_and_written_by_another_machine(machines, connection):
+    code = """
+    import dask.array
+
+    np.save(os.environ["IPYTHONDIR"] + "/x.npy", np.arange(300.0).reshape(30, 10))
+    x = np.load(os.environ["IPYTHONDIR"] + "/x.npy", mmap_mode="r")
+
+    def work(chunk, offset):
+        open(f"{context.cache_dir}/{socket.gethostname()}.host", "a").close()
+        return chunk * 2 + offset
+
+    result = context.map_dask_array(work, dask.array.from_array(x, chunks=(7, 10)), 1, name="doubled")
+    out["equal"] = bool(np.array_equal(result.compute(), x * 2 + 1))
+    out["hosts"] = sorted(path.stem for path in context.cache_dir.glob("*.host"))
+    out["files"] = sorted(path.name for path in (context.cache_dir / "doubled").glob("*.npy"))
+    """
+    out = run(machines, connection, code)
+    assert out == {"equal": True, "hosts": [machines.names[1]], "files": [f"{i}.npy" for i in range(5)]}
+
+
+@pytest.mark.parametrize(("layout", "compression"), [("virtual", None), ("single", None), ("single", "gzip")])
+def test_blocks_are_computed_and_written_to_hdf5_by_another_machine(machines, connection, layout, compression):
+    code = f"""
+    import h5py
+    from megalith import hdf5
+
+    place = os.environ["IPYTHONDIR"]
+    x = np.arange(3000.0).reshape(300, 10)
+    with h5py.File(place + "/x.h5", "w") as file:
+        file["data"] = x
+
+    def work(block):
+        open(f"{{context.cache_dir}}/{{socket.gethostname()}}.host", "a").close()
+        return block * 2 + 1
+
+    options = {{"layout": {layout!r}, "compression": {compression!r}, "context": context}}
+    sources = [place + "/x.h5", x]
+    sinks = [hdf5.compute(work, s, f"{{place}}/{{i}}.h5", blocks=7, **options) for i, s in enumerate(sources)]
+    out["equal"] = [bool(np.array_equal(h5py.File(sink)["data"][:], x * 2 + 1)) for sink in sinks]
+    out["hosts"] = sorted(path.stem for path in context.cache_dir.glob("*.host"))
+    """
+    assert run(machines, connection, code) == {"equal": [True, True], "hosts": [machines.names[1]]}

@@ -12,7 +12,10 @@ TOP = NEEDED | {"benches", "docs"}
 
 # From the ground up; a package may import from the floors below its own, and from itself.
 FLOORS = [
-    {"_core", "exceptions", "_checks", "_npy", "_optional", "_progress", "_shared_memory", "_threads", "_typing"},
+    {
+        *("_core", "exceptions", "_checks", "_durable", "_npy", "_optional", "_progress", "_shared_memory", "_threads"),
+        "_typing",
+    },
     {"arrays", "records"},
     {"shared"},
     {"maps"},

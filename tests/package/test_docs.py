@@ -14,8 +14,11 @@ from numpydoc.validate import validate
 
 import megalith
 import megalith.context
+import megalith.hdf5
 import megalith.maps
 import megalith.select
+import megalith.sweep
+import megalith.sweep.results
 from megalith.testing.faults import run_python
 
 PACKAGE = Path(megalith.__file__).parent
@@ -28,11 +31,13 @@ PUBLIC = (
     megalith,
     megalith.arrays,
     megalith.context,
+    megalith.hdf5,
     megalith.maps,
     megalith.mock,
     megalith.records,
     megalith.select,
     megalith.shared,
+    megalith.sweep,
 )
 FUNCTIONS = {
     f"{module.__name__}.{name}": thing
@@ -48,6 +53,8 @@ CLASSES = {
     for thing in [getattr(module, name)]
     if inspect.isclass(thing) and not issubclass(thing, BaseException)
 }
+# Made by `ParameterSpace.sweep`, and not by users.
+CLASSES["megalith.sweep.results.Results"] = megalith.sweep.results.Results
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,8 +1,8 @@
 """``megalith demo``: the main job on a volume, step by step against NumPy and SciPy.
 
 Smooth along each axis, threshold, find the voxels and the pairs of neighbours among them, share the volume with worker
-processes, keep a result on disk, and classify each voxel by its surroundings. Each step is run by megalith and by the
-function people use today, on the same data; both are timed and their results compared.
+processes, keep a result on disk, sweep a threshold, and classify each voxel by its surroundings. Each step is run by
+megalith and by the function people use today, on the same data; both are timed and their results compared.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ SHAPE = (160, 192, 192)
 
 # Processes that share a volume.
 WORKERS = 2
+
+# Points of the sweep: thresholds, and parts of the volume.
+LEVELS, PARTS = 6, 4
 
 SMOOTHING = np.array([1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0]) / 64.0
 
@@ -218,6 +221,7 @@ def demo(
         pairs = _neighbours(job, mask)
         _share(job, smooth)
         _keep(job, smooth)
+        _sweep(job, smooth, threshold)
         classes = _classify(job, ndimage, mask)
         _say(f"{volume.shape} {volume.dtype}: threshold {threshold}, {len(voxels):,} voxels, {pairs:,} neighbour pairs")
     table = {
@@ -326,6 +330,35 @@ def _keep(job: Job, volume: AnyArray) -> None:
         for function in (ours, theirs):
             function(volume)
         job.run("cached result", lambda: ours(volume), "joblib.Memory", lambda: theirs(volume), volume.nbytes)
+
+
+def _sweep(job: Job, volume: AnyArray, threshold: int) -> None:
+    """Ask again for all points of a sweep that is done; what takes time is to find out that nothing has changed."""
+    import joblib
+
+    parts = range(PARTS)
+    levels = [threshold + i for i in range(LEVELS)]
+
+    def count(level: int, part: int) -> int:
+        return int(np.count_nonzero(volume[part::PARTS] > level))
+
+    def above(volume: AnyArray, level: int, part: int) -> int:
+        return int(np.count_nonzero(volume[part::PARTS] > level))
+
+    with tempfile.TemporaryDirectory(prefix="megalith-demo-") as directory:
+        parameters = [megalith.Parameter("level", levels), megalith.Parameter("part", parts)]
+        space = megalith.ParameterSpace("demo", parameters, context=megalith.Context(f"{directory}/megalith"))
+        kept = joblib.Memory(f"{directory}/joblib", verbose=0).cache(above)
+
+        def ours() -> AnyArray:
+            return np.array(list(space.sweep(count).values()))
+
+        def theirs() -> AnyArray:
+            return np.array([kept(volume, level, part) for level in levels for part in parts])
+
+        ours()
+        theirs()
+        job.run(f"sweep of {LEVELS * PARTS} points, again", ours, "joblib.Memory", theirs, volume.nbytes)
 
 
 def _occupied(task: tuple[AnyArray, int]) -> AnyArray:

@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from megalith import _core, maps, records
+from megalith import _core, _durable, maps, records
 from megalith._optional import is_instance, require
 from megalith.arrays import Source, as_source, read_array
 from megalith.arrays.source import is_lazy, mapped_file
-from megalith.context.store import make_directory, publish, write_text
 from megalith.exceptions import ArgumentError, DTypeError, FormatError, MegalithError, ShapeError
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def _open_stack(path: Path) -> None:
     """
     if path.exists() and not (path / DONE).is_dir() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"{path} is there and was not made by map_dask_array; give another name")
-    make_directory(path / DONE)
+    _durable.make_directory(path / DONE)
 
 
 def _check_graph(graph: Mapping[Hashable, Any], keys: Sequence[Hashable], paths: Sequence[Path]) -> None:
@@ -313,13 +312,13 @@ def _keep(path: Path, file: str, call: str, array: AnyArray) -> _Made:
     draft = _core.Draft(os.fspath(place), plan.nbytes)
     try:
         plan.write(draft)
-        publish(draft, replace=True)
+        _durable.publish(draft, replace=True, mode=0o600)
     except BaseException:
         draft.discard()
         raise
     made = _Made(records.digest(array), _stamp(place), array.shape, array.dtype)
     record = {"call": call, "digest": made.digest, "stamp": made.stamp}
-    write_text(path / DONE / f"{file}.json", json.dumps(record).encode(), durable=False)
+    _durable.write(path / DONE / f"{file}.json", json.dumps(record).encode(), 0o600, durable=False)
     return made
 
 
@@ -334,7 +333,7 @@ def _finish(path: Path, grid: _Grid, made: list[_Made]) -> Any:
         if _CHUNK_FILE.fullmatch(old.name) and old.stem not in grid.files:
             (path / DONE / f"{old.stem}.json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
-    write_text(path / "info", info)
+    _durable.write(path / "info", info, 0o600)
     name = f"{path.name}-{records.digest((os.fspath(path), chunks, [one.digest for one in made]))}"
     graph = {}
     for place, file, one in zip(grid.places, grid.files, made, strict=True):

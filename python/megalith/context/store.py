@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import platform
@@ -40,7 +39,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from megalith import _core, _npy, records
+from megalith import _core, _durable, _npy, records
 from megalith.context.tagged import decode, encode
 from megalith.exceptions import ArgumentError, DTypeError, FileWriteError, FormatError
 
@@ -73,7 +72,6 @@ _FILE = re.compile(r"([0-9a-f]{24})/([0-9a-f]{24}\.npy)")
 _NAMED = re.compile(rb'"__ndarray__"\s*:\s*\{\s*"file"\s*:\s*"([0-9a-f]{24})/')
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 class Store:
@@ -168,7 +166,7 @@ class Store:
 
         text = encode(data, keep).encode()
         try:
-            make_directory(entry.path.parent)
+            _durable.make_directory(entry.path.parent)
             before = entry.versions()
             with _locked_version(entry, version) if arrays else contextlib.nullcontext():
                 for large in arrays.values():
@@ -176,9 +174,9 @@ class Store:
                     if not any(_link(entry.arrays / old / large.file, path, large.plan.nbytes) for old in before):
                         _write_array(path, large)
                 if arrays:
-                    _sync(entry.arrays / version)
-                    _sync(entry.arrays)
-                write_text(entry.path, text)
+                    _durable.sync(entry.arrays / version)
+                    _durable.sync(entry.arrays)
+                _durable.write(entry.path, text, 0o600)
         except BaseException as error:
             # The JSON may have got its name before the error came.
             if arrays and version not in entry.versions():
@@ -398,33 +396,9 @@ def _host() -> int:
     return zlib.crc32(name.encode())
 
 
-def make_directory(path: Path) -> None:
-    """Make a directory and those above it, for this user alone."""
-    if not path.is_dir():
-        make_directory(path.parent)
-        path.mkdir(0o700, exist_ok=True)
-        _sync(path.parent)
-
-
 def _remove_empty(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.rmdir()
-
-
-def _sync(path: Path) -> None:
-    """Have the names in a directory on the disk."""
-    descriptor = _open_directory(path)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:  # Some file systems cannot sync directories and need not.
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _open_directory(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 @contextlib.contextmanager
@@ -432,71 +406,25 @@ def _locked_version(entry: _Entry, version: str) -> Iterator[None]:
     """Make the directory of a version, locked as long as it is not named."""
     path = entry.arrays / version
     while True:
-        make_directory(entry.arrays)
+        _durable.make_directory(entry.arrays)
         # Who sweeps may remove what is empty or not yet locked.
         with contextlib.suppress(FileNotFoundError):
             path.mkdir(0o700, exist_ok=True)
-            descriptor = _open_directory(path)
-            if _try_lock(descriptor) is not False and _is_at(descriptor, path):
+            descriptor = _durable.open_directory(path)
+            if _durable.try_lock(descriptor) is not False and _durable.is_at(descriptor, path):
                 break
-            os.close(descriptor)
+            _durable.unlock(descriptor)
     try:
         yield
     finally:
-        # Explicitly: a child that was forked meanwhile has the descriptor too.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool | None:
-    """Lock an open file: True, False if another has the lock, None where there are no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
-
-
-def publish(draft: _core.Draft, *, replace: bool, durable: bool = True) -> None:
-    """Give a file its name, if `durable` when all of it is on the disk."""
-    descriptor = draft.duplicate()
-    try:
-        os.fchmod(descriptor, 0o600)
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    draft.publish(replace=replace)
-
-
-def write_text(path: Path, text: bytes, *, durable: bool = True) -> None:
-    """Write a small file that gets its name when it is complete."""
-    draft = _core.Draft(os.fspath(path), len(text))
-    try:
-        draft.write(0, text)
-        publish(draft, replace=True, durable=durable)
-    except BaseException:
-        draft.discard()
-        raise
-    if durable:
-        _sync(path.parent)
+        _durable.unlock(descriptor)
 
 
 def _write_array(path: Path, large: _Large) -> None:
     draft = _core.Draft(os.fspath(path), large.plan.nbytes)
     try:
         large.plan.write(draft)
-        publish(draft, replace=False)
+        _durable.publish(draft, replace=False, mode=0o600)
     except BaseException:
         draft.discard()
         raise
@@ -535,14 +463,12 @@ def _sweep(entry: _Entry, before: set[str]) -> None:
 
 
 def _remove_if_over(entry: _Entry, path: Path, *, was_named: bool) -> None:
-    descriptor = _open_directory(path)
+    descriptor = _durable.open_directory(path)
     try:
         is_here = path.name.startswith(f"{_host():08x}")
         is_old = time.time() - os.fstat(descriptor).st_mtime > FOREIGN_S
         # It may have got its name since that was looked at; with the lock it cannot any more.
-        if (was_named or is_old or (is_here and _try_lock(descriptor))) and path.name not in entry.versions():
+        if (was_named or is_old or (is_here and _durable.try_lock(descriptor))) and path.name not in entry.versions():
             shutil.rmtree(path)
     finally:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
+        _durable.unlock(descriptor)

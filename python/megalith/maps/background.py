@@ -6,12 +6,35 @@ import contextvars
 import threading
 import time
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from megalith.maps.workers import Workers
+
+
+_running: set[threading.Thread] = set()
+_waits: set[tuple[type, type]] = set()
+
+
+def _wait() -> None:
+    for thread in tuple(_running):
+        thread.join()
+
+
+def _wait_at_exit(team: Workers | None) -> None:
+    """Let a program that ends wait for maps in the background, before the pools they use are closed.
+
+    Of what Python calls before it waits for threads, the last is called first: once is needed for each kind of pool.
+    """
+    kind = type(team), type(getattr(team, "given", None))
+    register = getattr(threading, "_register_atexit", None)
+    if kind not in _waits and register is not None:
+        with suppress(RuntimeError):  # It has begun to end.
+            register(_wait)
+        _waits.add(kind)
 
 
 class AsyncResult:
@@ -53,8 +76,12 @@ class AsyncResult:
         self._changed = threading.Condition()
         self._is_ready = False
         self._started, self._ended = time.perf_counter(), 0.0
+        if team is not None:
+            team.open()
+        _wait_at_exit(team)
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._work, results), name=f"megalith-map-{name}")
+        _running.add(self._thread)
         self._thread.start()
 
     def __repr__(self) -> str:
@@ -74,6 +101,7 @@ class AsyncResult:
         with self._changed:
             self._ended, self._is_ready = time.perf_counter(), True
             self._changed.notify_all()
+        _running.discard(self._thread)
 
     def _arrived(self, index: int, result: Any) -> None:
         with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import reprlib
 import traceback
@@ -40,8 +41,15 @@ class Failure:
     error: BaseException
     traceback: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _failure, (self.index, self.args, _bytes_of(self.error), self.traceback)
+
     def __repr__(self) -> str:
         return f"Failure(index={self.index}, args={shown(self.args)}, error={self.error!r})"
+
+
+def _failure(index: int, args: tuple[Any, ...], error: bytes, text: str) -> Failure:
+    return Failure(index, args, _exception(error, text), text)
 
 
 class RemoteTraceback(Exception):  # noqa: N818  # It is the cause of an exception, never raised.
@@ -59,64 +67,101 @@ def shown(args: tuple[Any, ...]) -> str:
     """Return the arguments of a call as people want to see them: short, arrays by their shape."""
     short = reprlib.Repr()
     short.maxother = short.maxstring = short.maxlong = 60
-    texts = [_array(arg) or short.repr(arg) for arg in args]
+    texts = [_shown(arg, short) for arg in args]
     text = f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
     return text if len(text) <= REPR_LENGTH else text[: REPR_LENGTH - 4] + "...)"
 
 
-def _array(arg: Any) -> str | None:
-    shape, dtype = getattr(arg, "shape", None), getattr(arg, "dtype", None)
-    return None if shape is None or dtype is None or shape == () else f"<{dtype} array of shape {shape}>"
+def _shown(arg: Any, short: reprlib.Repr) -> str:
+    try:
+        shape, dtype = getattr(arg, "shape", None), getattr(arg, "dtype", None)
+        is_array = shape is not None and dtype is not None and shape != ()
+        return f"<{dtype} array of shape {shape}>" if is_array else short.repr(arg)
+    except Exception:  # Code of the user's; what is wrong with an item matters more.
+        return f"<{type(arg).__name__}>"
 
 
 def explain(error: BaseException, index: int, args: tuple[Any, ...]) -> BaseException:
     """Add to an exception which item raised it, and return it."""
-    error.add_note(f"raised for item {index} of a map, called with {shown(args)}")
+    notes = vars(error).setdefault("__notes__", [])  # `add_note` fails on frozen ones.
+    notes.append(f"raised for item {index} of a map, called with {shown(args)}")
     return error
 
 
 def packed(error: BaseException) -> bytes:
-    """Pickle an exception with the text of its traceback, whatever it is made of.
-
-    Exceptions whose `__init__` takes other arguments than `args` cannot be unpickled the usual way, and find out only
-    then: such an exception is made anew from its class, its `args` and its attributes. Where that fails too, what
-    arrives is a RuntimeError that says what it was.
-    """
-    text = "".join(traceback.format_exception(error))
-    for form in (error, _Parts(type(error), error.args, {**error.__dict__})):
-        try:
-            data = cloudpickle.dumps((form, text))
-            found = _whole(pickle.loads(data)[0])
-        except Exception:  # Anything may happen in the code of users; the next form is tried.
-            continue
-        if type(found).__qualname__ == type(error).__qualname__:
-            return bytes(data)
-    kind = type(error)
-    return pickle.dumps((RuntimeError(f"{kind.__module__}.{kind.__qualname__}: {error}"), text))
+    """Pickle an exception with the text of its traceback, whatever it is made of."""
+    return pickle.dumps((_bytes_of(error), "".join(traceback.format_exception(error))))
 
 
 def unpacked(data: bytes) -> tuple[BaseException, str]:
     """Return an exception that came from a worker, with the traceback there as its cause, and that traceback."""
     form, text = pickle.loads(data)
-    error = _whole(form)
-    error.__cause__ = RemoteTraceback(text)
+    error = _exception(form, text)
+    _set(error, "__cause__", RemoteTraceback(text))
     return error, text
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What an exception is made of."""
+def _bytes_of(error: BaseException) -> bytes:
+    """Pickle an exception; where nothing helps, a RuntimeError that says what it was."""
+    for is_forced in (False, True):
+        file = io.BytesIO()
+        try:
+            _Pickler(file, is_forced=is_forced).dump(error)
+            found = pickle.loads(file.getvalue())
+        except Exception:  # Anything may happen in the code of users.
+            continue
+        if type(found).__qualname__ == type(error).__qualname__:
+            return file.getvalue()
+    return pickle.dumps(RuntimeError(traceback.format_exception_only(error)[-1].strip()))
 
-    kind: type[BaseException]
-    args: tuple[Any, ...]
-    attributes: dict[str, Any]
 
-
-def _whole(form: Any) -> BaseException:
-    if not isinstance(form, _Parts):
-        assert isinstance(form, BaseException)
-        return form
-    error = form.kind.__new__(form.kind, *form.args)
-    error.args = form.args
-    error.__dict__.update(form.attributes)
+def _exception(form: bytes, text: str) -> BaseException:
+    """Return a pickled exception; a RuntimeError where its class cannot be had, or does not work, here."""
+    try:
+        error: BaseException = pickle.loads(form)
+    except Exception as reason:
+        last = text.strip().rpartition("\n")[2]
+        return RuntimeError(f"{last} (this exception cannot be unpickled here: {reason})")
     return error
+
+
+class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+    """Takes exceptions to parts.
+
+    The usual way calls the class with `args`. That fails, or changes the message, where `__init__` takes something
+    else than what it hands on.
+    """
+
+    def __init__(self, file: io.BytesIO, *, is_forced: bool) -> None:
+        super().__init__(file)
+        self._is_forced = is_forced
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, BaseException) and (self._is_forced or _is_plain(type(value))):
+            return _made, (type(value), value.args), vars(value), None, None, _restore
+        return super().reducer_override(value)
+
+
+def _is_plain(kind: type[BaseException]) -> bool:
+    """Whether it has no pickling of its own."""
+    return (
+        kind.__reduce__ is BaseException.__reduce__
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__setstate__ is BaseException.__setstate__
+    )
+
+
+def _made(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    builtin.__init__(error, *args)
+    _set(error, "args", args)
+    return error
+
+
+def _set(error: BaseException, name: str, value: Any) -> None:
+    BaseException.__setattr__(error, name, value)  # Also of a frozen one.
+
+
+def _restore(error: BaseException, state: dict[str, Any]) -> None:
+    vars(error).update(state)

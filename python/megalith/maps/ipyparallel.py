@@ -42,9 +42,12 @@ class EngineWorkers(Workers):
         self.is_near = hasattr(os, "memfd_create") and transports.is_near(self.client)
         targets = view.targets
         self._targets = [targets] if isinstance(targets, int) else targets
-        self._results: list[Any] = []
+        self._results: list[Any] | None = None  # Kept for `native` alone.
         self._heard = time.monotonic()
         self._question: threading.Thread | None = None
+
+    def open(self) -> None:
+        self._results = []
 
     def count(self) -> int:
         return len(self._engines())
@@ -63,7 +66,8 @@ class EngineWorkers(Workers):
         chunk.worker = min(engines, key=lambda engine: busy[engine])
         chunk.future = self.client[chunk.worker].apply_async(task, *args)
         chunk.future.add_done_callback(lambda _: self.done.put(chunk))
-        self._results.append(chunk.future)
+        if self._results is not None:
+            self._results.append(chunk.future)
 
     def report(self, chunk: Chunk) -> Report | Death:
         from ipyparallel.error import EngineError, RemoteError, TaskAborted
@@ -113,7 +117,7 @@ class EngineWorkers(Workers):
         """Return ipyparallel's own object for all that was sent."""
         from ipyparallel import AsyncResult
 
-        children = [child for result in self._results for child in result._children]
+        children = [child for result in self._results or () for child in result._children]
         return AsyncResult(self.client, children, fname="map", targets=[None] * len(children), owner=False)
 
     def stop(self, *, interrupt: bool) -> None:

@@ -24,8 +24,7 @@ MARK = struct.Struct("<qq")
 class Place:
     """Where the mark of a chunk is."""
 
-    pid: int
-    descriptor: int
+    where: parcel.Unnamed
     slot: int
 
 
@@ -34,11 +33,12 @@ class Marks:
 
     def __init__(self) -> None:
         self._descriptor = parcel.unnamed(SLOTS * MARK.size)
+        self._where = parcel.located(self._descriptor)
         self._memory = mmap.mmap(self._descriptor, SLOTS * MARK.size)
 
     def place(self, slot: int) -> Place:
         """Return where the mark of a chunk is."""
-        return Place(os.getpid(), self._descriptor, slot)
+        return Place(self._where, slot)
 
     def clear(self, slot: int) -> None:
         """Forget what was there."""
@@ -55,8 +55,8 @@ class Marks:
         parcel.close(self._descriptor)
 
 
-_mapped: dict[tuple[int, int, int], mmap.mmap] = {}
-"""The marks that this worker wrote last, by process, descriptor and inode."""
+_mapped: dict[parcel.Unnamed, mmap.mmap] = {}
+"""The marks that this worker wrote last."""
 
 
 def _nowhere(_item: int) -> None:
@@ -68,13 +68,12 @@ def marker(place: Place | None) -> tuple[Callable[[int], None], tuple[int, int] 
     if place is None:
         return _nowhere, None
     try:
-        with open(f"/proc/{place.pid}/fd/{place.descriptor}", "r+b") as file:  # noqa: PTH123
-            key = (place.pid, place.descriptor, os.fstat(file.fileno()).st_ino)
-            memory = _mapped.get(key)
-            if memory is None:
+        memory = _mapped.get(place.where)
+        if memory is None:
+            with place.where.open("r+b") as file:
                 memory = mmap.mmap(file.fileno(), SLOTS * MARK.size)
-                _mapped.clear()
-                _mapped[key] = memory
+            _mapped.clear()
+            _mapped[place.where] = memory
     except (OSError, ValueError):  # Another machine, or container.
         return _nowhere, None
     pid, at = os.getpid(), place.slot * MARK.size

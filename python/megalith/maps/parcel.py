@@ -10,6 +10,7 @@ Functions and classes travel by their names where workers can import them, else 
 
 from __future__ import annotations
 
+import functools
 import io
 import mmap
 import os
@@ -28,7 +29,7 @@ from megalith import _core
 from megalith.arrays.source import certain_file
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import BinaryIO, Literal, Self
 
     from megalith._typing import AnyArray
 
@@ -46,11 +47,38 @@ class OutOfReachError(Exception):
 
 
 @dataclass(frozen=True)
-class _Memory:
-    """An array in unnamed memory of another process."""
+class Unnamed:
+    """Unnamed memory of a process, for others on the same machine.
+
+    Who comes late may find another file under the same number.
+    """
 
     pid: int
     descriptor: int
+    identity: tuple[int, int]
+
+    def open(self, mode: Literal["rb", "r+b"]) -> BinaryIO:
+        """Open it in another process."""
+        path = f"/proc/{self.pid}/fd/{self.descriptor}"
+        self._check(os.stat(path))  # noqa: PTH116
+        file = open(path, mode)  # noqa: PTH123, SIM115
+        try:
+            self._check(os.fstat(file.fileno()))
+        except OSError:
+            file.close()
+            raise
+        return file
+
+    def _check(self, status: os.stat_result) -> None:
+        if (status.st_dev, status.st_ino) != self.identity:
+            raise FileNotFoundError(f"descriptor {self.descriptor} of process {self.pid} is another file by now")
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """An array in unnamed memory of another process."""
+
+    where: Unnamed
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     is_fortran: bool
@@ -58,10 +86,10 @@ class _Memory:
     def open(self) -> AnyArray:
         nbytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
         try:
-            with open(f"/proc/{self.pid}/fd/{self.descriptor}", "rb") as file:  # noqa: PTH123
+            with self.where.open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), nbytes, access=mmap.ACCESS_COPY)
         except (OSError, ValueError) as error:
-            raise OutOfReachError(f"memory of process {self.pid} cannot be mapped: {error}") from error
+            raise OutOfReachError(f"memory of process {self.where.pid} cannot be mapped: {error}") from error
         return np.ndarray(self.shape, self.dtype, mapped, order="F" if self.is_fortran else "C")
 
 
@@ -129,7 +157,7 @@ class Sender:
 
     def __exit__(self, *_: object) -> None:
         for copy in self._copies.values():
-            close(copy.memory.descriptor)
+            close(copy.memory.where.descriptor)
         self._copies.clear()
 
     def pack(self, value: Any) -> tuple[bytes, list[_Copy]]:
@@ -140,7 +168,8 @@ class Sender:
         buffer = io.BytesIO()
         try:
             _Plain(self, buffer).dump(value)
-        except _NeedsCodeError:
+        except (_NeedsCodeError, pickle.PicklingError, AttributeError, TypeError):
+            self._used = []
             buffer = io.BytesIO()
             with self._modules_by_value():
                 _WithCode(self, buffer).dump(value)
@@ -186,7 +215,8 @@ class Sender:
             return None
         if type(array) is np.memmap:
             file = _file(array)
-            return None if file is None else (_File.open, (file,))
+            if file is not None:
+                return _File.open, (file,)
         if array.nbytes < LARGE or not (array.flags.c_contiguous or array.flags.f_contiguous):
             return None
         copy = self._copy(array)
@@ -201,16 +231,16 @@ class Sender:
             return known
         for key, copy in tuple(self._copies.items()):
             if copy.users == 0 and all(copy is not used for used in self._used):
-                close(self._copies.pop(key).memory.descriptor)
+                close(self._copies.pop(key).memory.where.descriptor)
         is_fortran = not array.flags.c_contiguous
         descriptor = _filled(array.T if is_fortran else array)
         if descriptor is None:
             return None
-        memory = _Memory(os.getpid(), descriptor, array.shape, array.dtype, is_fortran)
+        memory = _Memory(located(descriptor), array.shape, array.dtype, is_fortran)
         copy = _Copy(array, memory, b"" if self._is_static else _core.digest(array))
         # What an older copy of the same array is still needed for has its own reference; its key must be another one.
         if known is not None and id(array) in self._copies:
-            self._copies[-known.memory.descriptor] = known
+            self._copies[-known.memory.where.descriptor] = known
         self._copies[id(array)] = copy
         return copy
 
@@ -227,7 +257,7 @@ class _Plain(pickle.Pickler):
         self._sender = sender
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, FunctionType | type):
+        if isinstance(value, FunctionType | type) or type(value) is _Remembering:
             if (
                 self._sender.carries(value.__module__)
                 or "<locals>" in value.__qualname__
@@ -251,7 +281,23 @@ class _WithCode(cloudpickle.CloudPickler):  # type: ignore[misc]
             reduced = self._sender.reduced(value)
             if reduced is not None:
                 return reduced
+        elif type(value) is _Remembering and _has_no_name(value):
+            return _remembering, (value.__wrapped__, value.cache_parameters())
         return super().reducer_override(value)
+
+
+_Remembering: Any = type(functools.lru_cache(abs))
+
+
+def _has_no_name(function: Any) -> bool:
+    found: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return function.__module__ == "__main__" or found is not function
+
+
+def _remembering(function: Any, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
 
 
 def _file(array: np.memmap[Any, Any]) -> _File | None:
@@ -297,6 +343,12 @@ def unnamed(nbytes: int) -> int:
     _descriptors.add(descriptor)
     os.truncate(descriptor, nbytes)
     return descriptor
+
+
+def located(descriptor: int) -> Unnamed:
+    """Return where others find memory that was made here."""
+    status = os.fstat(descriptor)
+    return Unnamed(os.getpid(), descriptor, (status.st_dev, status.st_ino))
 
 
 def close(descriptor: int) -> None:

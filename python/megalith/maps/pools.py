@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from megalith import _core
+from megalith.exceptions import WorkerDiedError
 from megalith.maps.workers import Chunk, Death, Workers, log
+from megalith.records.origin import is_user_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
 # Of processes that we started and that have nothing to do.
 IDLE_S = 300
+
+# How many pools may be lost, one after the other, before they begin with anything.
+POOLS = 2
 
 # What numerical libraries read when they are loaded.
 THREADS = (
@@ -124,6 +131,11 @@ class ProcessWorkers(Workers):
         self.given = executor
         self.pool = _Pool(executor)
         self._again = again
+        self._n_lost = 0  # Pools that were lost, one after the other, before they had begun with anything.
+
+    def open(self) -> None:
+        with suppress(BrokenExecutor):
+            self.given.submit(int)
 
     def count(self) -> int:
         return self.n
@@ -131,8 +143,8 @@ class ProcessWorkers(Workers):
     def begin(self, chunk: Chunk, task: Callable[..., Report], *args: Any) -> None:
         try:
             chunk.future = self.pool.submit(task, *args)
-        except BrokenExecutor:
-            self._replace()
+        except BrokenExecutor as error:
+            self._replace(error)
             chunk.future = self.pool.submit(task, *args)
         pool = chunk.worker = self.pool
 
@@ -149,14 +161,24 @@ class ProcessWorkers(Workers):
         except BrokenExecutor as error:
             pool: _Pool = chunk.worker
             pid, at = self.mark(chunk)
+            if at:
+                self._n_lost = 0
             if not pool.dead:
                 return Death(f"a process of the pool ({error})", at)
             names = ", ".join(pool.name(dead) for dead in sorted(pool.dead))
             return Death(names, at if at is None or pid in pool.dead else 0)
+        self._n_lost = 0
         return report
 
-    def _replace(self) -> None:
+    def _replace(self, error: BrokenExecutor) -> None:
         """Go on with another pool."""
+        self._n_lost += 1
+        if self._n_lost > POOLS:
+            message = (
+                f"{self._n_lost} pools of processes were lost before they had begun with an item; does their "
+                "initializer fail, or a script start processes outside of `if __name__ == '__main__':`?"
+            )
+            raise WorkerDiedError(message, worker="the pool") from error
         if self.pool.executor is self.given:
             log.warning("a process of %r has died; a pool like it takes over", self.given)
         self.pool.executor.shutdown(wait=False)
@@ -182,7 +204,13 @@ class OwnProcesses(ProcessWorkers):
     """
 
     def __init__(self, n: int) -> None:
-        super().__init__(_idle.pop((os.getpid(), n), None) or _start(n), lambda: _start(n))
+        executor, self._sources = _idle.pop((os.getpid(), n), (None, {}))
+        if executor is not None and any(_stamp(path) != stamp for path, stamp in self._sources.items()):
+            # Its processes know modules as they were.
+            _end(executor, is_busy=False)
+            executor, self._sources = None, {}
+        super().__init__(executor or _start(n), lambda: _start(n))
+        self._note_sources()
 
     def close(self) -> None:
         key = (os.getpid(), self.n)
@@ -190,13 +218,29 @@ class OwnProcesses(ProcessWorkers):
         if is_busy or self.pool.dead or key in _idle:
             _end(self.pool.executor, is_busy=is_busy)
         else:
-            _idle[key] = self.pool.executor
+            self._note_sources()
+            _idle[key] = self.pool.executor, self._sources
         self.given = self.pool.executor  # Nothing is left to do for it.
         super().close()
 
+    def _note_sources(self) -> None:
+        for name, module in tuple(sys.modules.items()):
+            path = getattr(module, "__file__", None)
+            if isinstance(path, str) and path not in self._sources and is_user_module(name):
+                self._sources[path] = _stamp(path)
 
-_idle: dict[tuple[int, int], Any] = {}
-"""Pools that nobody uses, by the process that started them and their size."""
+
+_idle: dict[tuple[int, int], tuple[Any, dict[str, Any]]] = {}
+"""Pools that nobody uses, with the files of the user's modules that they may know, by process and size."""
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    """Return what changes with a file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _start(n: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import pickle
 import time
@@ -9,10 +10,11 @@ import uuid
 from collections import deque
 from collections.abc import Sized
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from queue import Empty
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from megalith._threads import requested
 from megalith.exceptions import ArgumentError, WorkerDiedError
@@ -20,7 +22,7 @@ from megalith.maps.background import AsyncResult
 from megalith.maps.failure import Failure, explain, shown, unpacked
 from megalith.maps.marks import SLOTS
 from megalith.maps.parcel import Sender
-from megalith.maps.task import FAILURES, SMALL, Order, Share, code_of, is_worker, work, work_here
+from megalith.maps.task import FAILURES, Order, Share, code_of, environment, is_worker, work, work_here
 from megalith.maps.workers import Chunk, Death, Item, Workers, as_workers, log
 from megalith.records.origin import is_user_module
 
@@ -109,10 +111,20 @@ def run(
     >>> maps.run(pow, [2, 3, 4], [5, 2, 1])
     [32, 9, 4]
     """
-    _check(on_error)
-    team = _team(workers)
-    with _bar(verbose, _length(args), desc or _name(f)) as advance:
-        return _results(f, args, team, on_error, _both(on_result, advance))
+    _check(f, args, on_error)
+    is_static = on_result is None and _is_static(args)
+    if not verbose:
+        return _results(f, args, _team(workers), on_error, on_result, is_static=is_static)
+    from tqdm.auto import tqdm
+
+    with tqdm(total=_length(args), desc=desc or _name(f), unit="item") as bar:
+
+        def advance(index: int, result: Any) -> None:
+            if on_result is not None:
+                on_result(index, result)
+            bar.update()
+
+        return _results(f, args, _team(workers), on_error, advance, is_static=is_static)
 
 
 def start(
@@ -151,16 +163,23 @@ def start(
     >>> result.get()
     [32, 9, 4]
     """
-    _check(on_error)
+    _check(f, args, on_error)
+    total = _length(args)
     team = _team(workers)
 
     def results(arrived: Callable[[int, Any], None]) -> list[Any]:
-        return _results(f, args, team, on_error, arrived)
+        return _results(f, args, team, on_error, arrived, is_static=False)
 
-    return AsyncResult(results, _length(args), team, _name(f))
+    return AsyncResult(results, total, team, _name(f))
 
 
-def _check(on_error: OnError) -> None:
+def _check(f: Callable[..., Any], args: tuple[Iterable[Any], ...], on_error: OnError) -> None:
+    if inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__):
+        message = f"f: got the coroutine function {_name(f)}, expected one that returns: lambda x: asyncio.run(f(x))"
+        raise ArgumentError(message, name="f", got=f, expected="a function")
+    if not args:
+        message = "args: got nothing to map over, expected one iterable or more"
+        raise ArgumentError(message, name="args", got=args, expected="one iterable or more")
     if on_error not in ("raise", "keep"):
         message = f"on_error: got {on_error!r}, expected 'raise' or 'keep'"
         raise ArgumentError(message, name="on_error", got=on_error, expected="'raise' or 'keep'")
@@ -177,16 +196,21 @@ def _results(
     team: Workers | None,
     on_error: OnError,
     on_result: Callable[[int, Any], None] | None,
+    *,
+    is_static: bool,
 ) -> list[Any]:
-    items = zip(*args, strict=False)
     if team is None:
-        return _run_here(f, items, on_error, on_result)
+        return _run_here(f, zip(*args, strict=False), on_error, on_result)
     try:
-        is_static = on_result is None and all(type(iterable) in STATIC for iterable in args)
+        items = zip(*args, strict=False)
         with Sender(is_near=team.is_near, is_static=is_static) as sender:
             return _Run(f, items, _length(args), team, sender, on_error, on_result).results()
     finally:
         team.close()
+
+
+def _is_static(iterables: tuple[Iterable[Any], ...]) -> bool:
+    return all(type(iterable) in STATIC for iterable in iterables)
 
 
 def _length(iterables: tuple[Iterable[Any], ...]) -> int | None:
@@ -198,34 +222,6 @@ def _name(f: Any) -> str:
     return str(getattr(f, "__name__", None) or getattr(getattr(f, "func", None), "__name__", type(f).__name__))
 
 
-@contextmanager
-def _bar(verbose: bool, total: int | None, desc: str) -> Iterator[Callable[[int, Any], None] | None]:
-    if not verbose:
-        yield None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc=desc, unit="item") as bar:
-
-        def advance(_index: int, _result: Any) -> None:
-            bar.update()
-
-        yield advance
-
-
-def _both(
-    first: Callable[[int, Any], None] | None, second: Callable[[int, Any], None] | None
-) -> Callable[[int, Any], None] | None:
-    if first is None or second is None:
-        return first or second
-
-    def both(index: int, result: Any) -> None:
-        first(index, result)
-        second(index, result)
-
-    return both
-
-
 def _run_here(
     f: Callable[..., Any],
     items: Iterator[tuple[Any, ...]],
@@ -233,6 +229,7 @@ def _run_here(
     on_result: Callable[[int, Any], None] | None,
 ) -> list[Any]:
     results: list[Any] = []
+    noted: set[int] = set()  # Exceptions that have a note; one object may be raised by several items.
     args: tuple[Any, ...] | None = None  # Of the item that is running, so that we know whose exception it is.
     while True:
         try:
@@ -248,7 +245,8 @@ def _run_here(
         except FAILURES as error:
             if args is None:
                 raise
-            explain(error, len(results), args)
+            if id(error) not in noted:
+                noted.add(id(explain(error, len(results), args)))
             if on_error == "raise":
                 raise
             result = Failure(len(results), args, error, "".join(format_exception(error)))
@@ -274,6 +272,7 @@ class _Run:
         self._f, self._items, self._total, self._team, self._sender = f, items, total, team, sender
         self._on_error, self._on_result = on_error, on_result
         self._results: list[Any] = []
+        self._noted: set[int] = set()
         self._again: deque[Item] = deque()
         self._is_exhausted = False
         self._slots, self._numbers = deque(range(SLOTS)), itertools.count()
@@ -325,15 +324,17 @@ class _Run:
                 suitable = min(suitable, max(left / (2 * max(self._team.count(), 1)), suitable / 10))
             n = min(max(int(suitable), 1), MOST_ITEMS)
         items: list[Item] = []
-        nbytes = 0
-        while len(items) < n and nbytes < MOST_BYTES:
+        nbytes, end = 0, time.monotonic() + PORTION_S
+        while len(items) < n and nbytes < MOST_BYTES and (not items or time.monotonic() < end):
             item = self._next()
             if item is None:
                 break
             if item.deaths and items:
                 self._again.appendleft(item)
                 break
-            if not self._team.is_here and item.version != self._sender.version and not self._pack(item):
+            if self._team.is_here:
+                nbytes += sum(arg.nbytes for arg in item.args if isinstance(arg, np.ndarray))
+            elif item.version != self._sender.version and not self._pack(item):
                 continue
             nbytes += len(item.packed) + sum(copy.array.nbytes for copy in item.copies if copy.users == 1)
             items.append(item)
@@ -364,7 +365,7 @@ class _Run:
         return True
 
     def _send(self, chunk: Chunk) -> None:
-        team, share = self._team, Share(self._team.share(), requested(None))
+        team, share = self._team, Share(self._team.share(), requested(None), environment())
         if team.is_here:
             team.send(chunk, work_here, self._f, [item.args for item in chunk.items], REPORT_S, share)
             return
@@ -376,7 +377,7 @@ class _Run:
         version = self._sender.version
         if self._function is None or self._function[0] != version:
             packed, copies = self._sender.pack(self._f)
-            token = uuid.uuid4().hex if len(packed) < SMALL and not copies else ""
+            token = "" if copies else uuid.uuid4().hex
             goes_by_name = not self._sender.carries(getattr(self._f, "__module__", None))
             self._function = (version, (token, packed, code_of(self._f) if goes_by_name else None))
         return self._function[1]
@@ -385,16 +386,18 @@ class _Run:
         """Keep the results of a chunk that has ended; what was not done is done again."""
         report = self._team.received(chunk)
         self._slots.append(chunk.slot)
+        # The future refers to the chunk: what it holds would be there until the collector runs.
+        items, chunk.items, chunk.future = chunk.items, [], None
         if isinstance(report, Death):
-            self._bury(chunk, report)
+            self._bury(items, report)
             return
         n = len(report.results)
-        for item, (is_result, value) in zip(chunk.items, report.results, strict=False):
+        for item, (is_result, value) in zip(items, report.results, strict=False):
             self._arrived(item, is_result, value, is_packed=report.is_packed)
         if n:
             pace = report.seconds / n
             self._pace = pace if self._pace is None else (self._pace + pace) / 2
-        left = chunk.items[n:]
+        left = items[n:]
         is_packed_anew = bool(left) and left[0].version != self._sender.version
         if report.is_out_of_reach and not is_packed_anew:
             log.info("%s cannot map memory of this process; arrays are copied", report.worker)
@@ -402,8 +405,10 @@ class _Run:
         elif report.missing is not None and not is_packed_anew:
             module = report.missing[0] or getattr(self._f, "__module__", None) or ""
             if not (module and is_user_module(module) and self._sender.carry_code_of(module)):
-                message = f"{report.missing[1]} ({report.worker}); what a map uses has to be installed for its workers"
-                self._fail(left.pop(0), ImportError(message, name=module))
+                error, text = unpacked(report.missing[1])
+                if isinstance(error, ImportError):
+                    error.add_note(f"raised by {report.worker}; what a map uses has to be installed for its workers")
+                self._fail(left.pop(0), error, text)
         self._again.extendleft(reversed(left))
 
     def _arrived(self, item: Item, is_result: bool, value: Any, *, is_packed: bool) -> None:
@@ -422,8 +427,9 @@ class _Run:
             self._fail(item, error, text)
 
     def _fail(self, item: Item, error: BaseException, text: str = "") -> None:
-        explain(error, item.index, item.args)
-        if self._on_error == "raise":
+        if id(error) not in self._noted:
+            self._noted.add(id(explain(error, item.index, item.args)))
+        if self._on_error == "raise" or not isinstance(error, FAILURES):
             raise error
         self._keep(item, Failure(item.index, item.args, error, text or "".join(format_exception(error))))
 
@@ -433,9 +439,8 @@ class _Run:
         if self._on_result is not None:
             self._on_result(item.index, result)
 
-    def _bury(self, chunk: Chunk, death: Death) -> None:
+    def _bury(self, items: list[Item], death: Death) -> None:
         """Do again what a dead worker had."""
-        items = chunk.items
         suspects = items if death.at is None else items[death.at - 1 : death.at] if death.at else []
         for item in reversed(items):
             self._again.appendleft(item)

@@ -23,13 +23,13 @@ from megalith.exceptions import MegalithError
 from megalith.maps.failure import packed
 from megalith.maps.marks import Place, marker
 from megalith.maps.parcel import OutOfReachError, pack_result
-from megalith.records import digest
+from megalith.records.digest import digest
 from megalith.records.origin import is_user_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-# What stops an item, and is reported as its failure. KeyboardInterrupt is meant for the whole map.
+# What stops an item, and is reported as its failure. All else (KeyboardInterrupt) is meant for the whole map.
 FAILURES = (Exception, SystemExit)
 
 # Results are sent back once they have so many bytes.
@@ -43,6 +43,11 @@ is_worker: ContextVar[bool] = ContextVar("megalith_is_worker", default=False)
 """Whether the running code is an item of a map."""
 
 
+def environment() -> tuple[str | None, ...]:
+    """Return what the environment of this process says about threads."""
+    return tuple(os.environ.get(name) for name in ("MEGALITH_NUM_THREADS", "OMP_NUM_THREADS"))
+
+
 @dataclass(frozen=True)
 class Share:
     """How many threads of the core an item may use.
@@ -53,14 +58,17 @@ class Share:
         Workers among which the processors are divided.
     threads : int or None
         How many threads the caller of the map asked for, for all of them.
+    environment : tuple
+        What the environment of the caller says.
     """
 
     workers: int
     threads: int | None = None
+    environment: tuple[str | None, ...] = ()
 
     def here(self) -> int | None:
-        """Return the number for this process, None where its environment says it."""
-        if self.threads is None and any(name in os.environ for name in ("MEGALITH_NUM_THREADS", "OMP_NUM_THREADS")):
+        """Return the number for this process, None where its environment, unlike that of the caller, says it."""
+        if self.threads is None and any(environment()) and environment() != self.environment:
             return None
         return max((self.threads or _core.default_threads()) // self.workers, 1)
 
@@ -70,7 +78,7 @@ class Order:
     """What a worker is to do, packed."""
 
     token: str
-    """Names the function, so that it is unpickled once; empty if it is to be unpickled for each order."""
+    """Names the function, so that it is unpickled once; empty if each item is to have arrays of its own in it."""
     function: bytes
     code: str | None
     """The digest of the function, if it travels by name: workers may know another one of that name."""
@@ -93,8 +101,8 @@ class Report:
     results: list[tuple[bool, Any]] = field(default_factory=list)
     """Of the first items: True and the result, or False and the exception with its traceback."""
     is_packed: bool = True
-    missing: tuple[str, str] | None = None
-    """The module that could not be imported here, and the message."""
+    missing: tuple[str, bytes] | None = None
+    """The module that could not be imported here, or lacked something, and the exception."""
     is_out_of_reach: bool = False
     died: tuple[int, int] | None = None
     """The process that had the same order before and died, and the item it was at."""
@@ -119,8 +127,10 @@ def work_here(function: Callable[..., Any], items: Sequence[tuple[Any, ...]], pa
         for args in items:
             try:
                 report.results.append((True, function(*args)))
-            except FAILURES as error:
+            except BaseException as error:
                 report.results.append((False, error))
+                if not isinstance(error, FAILURES):
+                    break
             if time.perf_counter() - start > pause_s:
                 break
     report.seconds = time.perf_counter() - start
@@ -138,29 +148,34 @@ def work(data: bytes) -> Report:
         report.died = before
         return report
     start, nbytes = time.perf_counter(), 0
+    function: Callable[..., Any] | None = None
     with as_worker(order.share.here()):
         for i, item in enumerate(order.items, 1):
             mark(i)
             try:
-                function = _function(order)
+                if function is None or not order.token:
+                    function = _function(order)
+                    start = start if i > 1 else time.perf_counter()  # What it takes says nothing about the items.
                 args = pickle.loads(item)
             except OutOfReachError:
                 report.is_out_of_reach = True
                 break
             except (ImportError, AttributeError) as error:
-                report.missing = (_module(error), str(error))
+                report.missing = (_module(error), packed(error))
                 break
             except FAILURES as error:
                 report.results.append((False, packed(error)))
                 continue
+            is_over = False
             try:
                 result = (True, pack_result(function(*args), is_near=order.is_near))
-            except FAILURES as error:
+            except BaseException as error:  # The pools, and dask above all, do odd things with most of these.
                 result = (False, packed(error))
+                is_over = not isinstance(error, FAILURES)
             report.results.append(result)
             del args
             nbytes += len(result[1])
-            if time.perf_counter() - start > order.pause_s or nbytes > FULL:
+            if is_over or time.perf_counter() - start > order.pause_s or nbytes > FULL:
                 break
     mark(0)
     report.seconds = time.perf_counter() - start
@@ -186,7 +201,7 @@ def _function(order: Order) -> Callable[..., Any]:
         if order.code is not None and code_of(found) != order.code:
             message = f"{found.__module__}.{found.__qualname__} is another function here than where it was sent from"
             raise ImportError(message, name=found.__module__)
-        if order.token:
+        if order.token and len(order.function) < SMALL:
             with _lock:
                 _functions[order.token] = found
                 if len(_functions) > FUNCTIONS:

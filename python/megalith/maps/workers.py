@@ -106,6 +106,9 @@ class Workers(ABC):
         self.chunks: set[Chunk] = set()
         self._marks: Marks | None = None
 
+    def open(self) -> None:  # noqa: B027  # Most need not.
+        """Prepare for a map in the background: once a program ends, nothing can be started any more."""
+
     @abstractmethod
     def count(self) -> int:
         """Return how many there are at present."""
@@ -186,6 +189,8 @@ def as_workers(workers: Any) -> Workers | None:
             "Executor, an ipyparallel view (client[:] or client.load_balanced_view()) or a dask Client"
         )
         raise ArgumentError(message, name="workers", got=workers, expected="int, Executor, view, Client or None")
+    if is_instance(workers, "ipyparallel.client.view", "ViewExecutor"):
+        workers = workers.view  # That of a DirectView does everything on each engine.
     if isinstance(workers, int):
         from megalith.maps.pools import own_pool
 

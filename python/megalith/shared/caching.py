@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,7 +40,7 @@ F = TypeVar("F", bound="Callable[[], Any]")
 class _Making:
     """A name that a thread is making, until it is released or nobody knows of it any more."""
 
-    def __init__(self, key: tuple[str, str], claim: _core.Turned | None) -> None:
+    def __init__(self, key: tuple[str, str], claim: Claim | None) -> None:
         self.key = key
         self._claim = claim
 
@@ -48,6 +48,13 @@ class _Making:
         _held.names.discard(self)
         if self._claim is not None:
             self._claim.release()
+
+
+class Claim(Protocol):
+    """The right to make something."""
+
+    def release(self) -> None:
+        """Give it back."""
 
 
 class _Held(threading.local):
@@ -61,6 +68,13 @@ class _Held(threading.local):
 
 
 _held = _Held()
+
+
+def hold(key: tuple[str, str], claim: Claim | None) -> _Making:
+    """Note that this thread makes something that others may wait for, until what is returned is released."""
+    making = _Making(key, claim)
+    _held.names.add(making)
+    return making
 
 
 def is_making() -> bool:
@@ -346,8 +360,7 @@ def turn(name: Name, timeout: float, say: Callable[[str], object]) -> Iterator[b
     if is_published:
         yield False
         return
-    making = _Making(name.key, claim)
-    _held.names.add(making)
+    making = hold(name.key, claim)
     try:
         yield True
     finally:

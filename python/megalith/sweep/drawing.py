@@ -39,7 +39,9 @@ def as_html(value: Any) -> str:
     """
     if isinstance(value, dict) and value:
         top = 'style="vertical-align: top"'
-        rows = (f"<tr {top}><th>{html.escape(str(key))}</th><td>{as_html(part)}</td></tr>" for key, part in value.items())
+        rows = (
+            f"<tr {top}><th>{html.escape(str(key))}</th><td>{as_html(part)}</td></tr>" for key, part in value.items()
+        )
         return f"<table>{''.join(rows)}</table>"
     if is_image(value):
         return image(np.asarray(value))

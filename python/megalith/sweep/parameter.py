@@ -6,8 +6,6 @@ import enum
 import keyword
 import math
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
-from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -125,6 +123,8 @@ class Parameter:
         return f"Parameter({self.name!r}, {self._space()}{now})"
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         return f"<code>{escape(repr(self))}</code>"
 
     def _space(self) -> str:
@@ -451,6 +451,8 @@ def _spaced(
 
 def _steps(low: Any, high: Any, step: Any, *, is_log: bool) -> list[Any]:
     """Count from one number to another, in decimals."""
+    from decimal import Decimal
+
     is_whole = isinstance(low, int) and isinstance(step, int)
     start, by, end = (Decimal(repr(number)) for number in (low, step, high))
     # A step such as 1 / 3 has been rounded: what it adds up to is rounded too, and may lie beyond the end by that.
@@ -464,5 +466,7 @@ def _steps(low: Any, high: Any, step: Any, *, is_log: bool) -> list[Any]:
 
 def _parts(low: Any, high: Any, num: int) -> list[float]:
     """Divide a range, in decimals."""
+    from decimal import Decimal
+
     start, end = Decimal(repr(low)), Decimal(repr(high))
     return [float(start + (end - start) * i / max(num - 1, 1)) for i in range(num)]

@@ -6,7 +6,7 @@ They lie as the results of `megalith.context` do, so that its tools read them::
         <key>.npz                      a record: the result, and what is to be known of it
         <digest>.json                  what a version of the function is made of
         failures/<key>.json            each time the point failed: the error, its traceback, where and when
-        megalith-<uid>/                locks of points that are being computed, and drafts
+        megalith-<uid>/                drafts, and the locks of points that are being computed
 
 A point is done when its record is there, whole. Which are there is one listing; what a sweep does then does not depend
 on how many there are.
@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from megalith import _core, records
+from megalith import records
 from megalith.context.entries import SUFFIX, Entries, look
 from megalith.context.keys import FunctionKey
-from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError, LockTimeoutError
+from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError
 from megalith.maps.failure import packed, unpacked
-from megalith.shared.caching import turn
+from megalith.sweep.claims import BusyError, claimed, running
 from megalith.sweep.parameter import Parameter
 from megalith.sweep.pictures import as_kept
 
@@ -193,12 +193,9 @@ class Store:
         names = _names(f"{self.entries.root}/{function}/{FAILURES}")
         return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
-    def running(self, function: str) -> set[str]:
-        """List the keys of the points that some process computes now."""
-        directory = f"{self.entries.root}/{function}"
-        names = _names(f"{directory}/megalith-{os.getuid()}")
-        keys = [name.removesuffix(".lock") for name in names if name.endswith(".lock")]
-        return {key for key in keys if _core.shared_holder(directory, "", key) is not None}
+    def running(self, function: str, keys: Sequence[str]) -> set[str]:
+        """Return the keys, of some, of the points that some process computes now."""
+        return running(f"{self.entries.root}/{function}", keys)
 
     def found(self, function: Function, key: str, arguments: str) -> Record | None:
         """Read a point, None if it is not there; large arrays are mapped, others compared with their checksums."""
@@ -287,27 +284,13 @@ class Task:
         if entries is None or entries.readonly:
             return self._compute(None, "", arguments, kwargs)
         key = FunctionKey.combine(self.digest, arguments)
-        with contextlib.ExitStack() as stack:
-            try:
-                is_ours = self._turn(stack, entries, key)
-            except LockTimeoutError:
-                return Outcome("busy")
-            if not is_ours and not self.force:
-                return Outcome("there")
-            return self._compute(entries, key, arguments, kwargs)
-
-    def _turn(self, stack: contextlib.ExitStack, entries: Entries, key: str) -> bool:
-        name = entries.name(self.function_id, key)
         try:
-            entries.prepare(name.directory)
-            return stack.enter_context(turn(name, -1 if self.wait else 0, _say_nothing))
-        except LockTimeoutError:
-            if self.wait:  # The function asks for its own point.
-                return True
-            raise
-        except (OSError, FormatError):
-            # Where nothing can be locked, it is computed all the same.
-            return True
+            with claimed(entries, self.function_id, key, wait=self.wait) as is_ours:
+                if is_ours or self.force:
+                    return self._compute(entries, key, arguments, kwargs)
+                return Outcome("there")
+        except BusyError:
+            return Outcome("busy")
 
     def _compute(self, entries: Entries | None, key: str, arguments: str, kwargs: dict[str, Any]) -> Outcome:
         about: dict[str, Any] = {"function": self.digest, "arguments": arguments}
@@ -440,7 +423,3 @@ def shown(value: Any) -> str:
 @functools.cache
 def _host() -> str:
     return socket.gethostname()
-
-
-def _say_nothing(_: str) -> None:
-    """Do not tell of waiting."""

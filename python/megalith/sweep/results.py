@@ -199,7 +199,7 @@ class Results(Mapping[Any, Any]):
         if store is not None:
             done |= store.done(function)
             failed |= store.failed(function)
-            running = store.running(function)
+            running = store.running(function, self._keys)
         for i, key in enumerate(self._keys):
             if key in done:
                 self._states[i] = DONE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from megalith.exceptions import ArgumentError
@@ -30,15 +29,27 @@ PLACE = "sweeps"
 
 
 class DryRun(NamedTuple):
-    """What a sweep would do."""
+    """What a sweep would do.
+
+    Parameters
+    ----------
+    points : int
+        How many there are.
+    cached : int
+        How many of them are done.
+    to_do : int
+        How many calls of the function are left; points that differ in what it does not take need one.
+    seconds : float or None
+        Computing time of these, if they take as long as those that are done; to be divided by the number of workers.
+    nbytes : int or None
+        What they will take on disk.
+    """
 
     points: int
     cached: int
     to_do: int
     seconds: float | None
-    """Computing time of what is to do, as long as the cached points took; divide it by the number of workers."""
     nbytes: int | None
-    """Bytes on disk of what is to do."""
 
 
 class _Shared:
@@ -136,6 +147,8 @@ class ParameterSpace:
             return "no points yet"
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         rows = "".join(
             f"<tr><td>{escape(p.name)}</td><td>{escape(p._space())}</td><td>{escape(p.unit)}</td>"
             f"<td>{'' if p._value is UNSET else escape(repr(p.value))}</td></tr>"

@@ -57,6 +57,17 @@ def raise_locked(_x: int) -> None:
     raise LockedError
 
 
+class EndError(BaseException):
+    """No Exception, so that nobody catches it by mistake."""
+
+
+def end_at(kind: type[BaseException], bad: int, x: int) -> int:
+    """Raise an exception of some kind for one item."""
+    if x == bad:
+        raise kind("the end")
+    return x
+
+
 def overwrite(array: Array, i: int) -> float:
     """Sum an array, and then write to it."""
     total = float(array.sum())
@@ -154,6 +165,20 @@ class MapContract:
         assert isinstance(failure, maps.Failure)
         assert (failure.index, failure.args, type(failure.error)) == (2, (2, 2), PickyError)
         assert "fail_at" in failure.traceback
+
+    @pytest.mark.parametrize("on_error", ["raise", "keep"])
+    @pytest.mark.parametrize("kind", [EndError, KeyboardInterrupt])
+    def test_what_is_no_exception_ends_the_map(self, workers: Any, kind: type[BaseException], on_error: Any) -> None:
+        """Also where failures are kept; the workers are of use afterwards."""
+        with pytest.raises(kind, match="the end"):
+            maps.run(end_at, [kind] * 8, [3] * 8, range(8), workers=workers, on_error=on_error)
+        assert maps.run(cube, range(4), workers=workers) == [0, 1, 8, 27]
+
+    def test_an_item_that_exits_is_a_failure(self, workers: Any) -> None:
+        """Its worker does not."""
+        results = maps.run(end_at, [SystemExit] * 8, [3] * 8, range(8), workers=workers, on_error="keep")
+        assert isinstance(results[3].error, SystemExit)
+        assert results[4:] == [4, 5, 6, 7]
 
     def test_an_error_of_the_iterable_is_not_one_of_an_item(self, workers: Any) -> None:
         """It is raised as it is, also where failures are kept."""

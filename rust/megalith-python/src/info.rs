@@ -14,7 +14,7 @@ pub(crate) fn shared_directory() -> OsString {
     megalith_shm::directory::directory().into_os_string()
 }
 
-/// Room on the file system of a directory, in bytes; what is not known is None.
+/// Room on the file system of a directory and in memory, in bytes; what is not known is None.
 #[pyfunction]
 pub(crate) fn capacity(py: Python<'_>, directory: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     let space = megalith_shm::directory::capacity(&directory).map_err(|error| to_python(py, error))?;
@@ -22,6 +22,7 @@ pub(crate) fn capacity(py: Python<'_>, directory: PathBuf) -> PyResult<Bound<'_,
     found.set_item("free", space.free)?;
     found.set_item("memory_backed", space.memory_backed)?;
     found.set_item("room", space.room())?;
+    found.set_item("memory", [space.memory_available, space.cgroup_headroom].into_iter().flatten().min())?;
     Ok(found)
 }
 

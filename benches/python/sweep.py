@@ -1,0 +1,120 @@
+"""Sweeps: what a point costs besides its function, against TINC and joblib, in one run.
+
+    python benches/python/sweep.py [--most N] [--tinc-most N] [--directory DIR] [--record FILE.json]
+
+A cold point is computed (by a function that costs nothing) and kept; a warm one is there already. TINC is the package
+`tinc` where it is installed; it rewrites its list at every point, so it is asked for fewer.
+"""
+
+import contextlib
+import gc
+import io
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import bench
+import joblib
+
+from megalith import Context, Parameter, ParameterSpace
+
+try:
+    import tinc
+except ImportError:
+    tinc = None
+
+
+def product(a, b):
+    return a * b
+
+
+def values(n):
+    return list(range(n // 10)), list(range(10))
+
+
+def timed(f, n):
+    gc.collect()
+    start = time.perf_counter()
+    f()
+    return (time.perf_counter() - start) / n
+
+
+def with_megalith(directory, n):
+    a, b = values(n)
+    space = ParameterSpace("bench", [Parameter("a", a), Parameter("b", b)], context=Context(directory))
+    return lambda: space.sweep(product)
+
+
+def with_joblib(directory, n):
+    a, b = values(n)
+    kept = joblib.Memory(directory, verbose=0).cache(product)
+    return lambda: [kept(a=x, b=y) for x in a for y in b]
+
+
+def with_tinc(directory, n):
+    a, b = values(n)
+    first, second = tinc.ParameterInt("a"), tinc.ParameterInt("b")
+    first.set_values(a)
+    second.set_values(b)
+    space = tinc.ParameterSpace("bench")
+    space.register_parameters([first, second])
+    space.enable_cache(str(directory))
+
+    def sweep():
+        with contextlib.redirect_stdout(io.StringIO()):
+            space.sweep(product)
+
+    return sweep
+
+
+def cold_and_warm(make, root, n):
+    """Seconds of a point when it is computed, and when it is there, in a directory of its own."""
+    directory = Path(tempfile.mkdtemp(dir=root))
+    try:
+        sweep = make(directory, n)
+        cold = timed(sweep, n)
+        return cold, min(timed(sweep, n) for _ in range(3 if n <= 10_000 else 1))
+    finally:
+        shutil.rmtree(directory)
+
+
+def main():
+    parser = bench.parser(__doc__, repeat=1)
+    parser.add_argument("--most", type=int, default=100_000)
+    parser.add_argument("--tinc-most", type=int, default=1000)
+    parser.add_argument("--directory", type=Path, default=None)
+    options = parser.parse_args()
+    rows = []
+
+    def add(name, seconds, peer=None, peer_seconds=None):
+        row = bench.against(name, seconds, peer, peer_seconds)
+        rows.append(row)
+        against = "" if peer is None else f"  {peer} {1e6 * peer_seconds:8.1f} us  {row['ratio']:6.1f}x"
+        print(f"{name:<28}{1e6 * seconds:8.1f} us{against}", flush=True)
+
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="megalith-bench-", dir=options.directory) as root:
+        os.chdir(root)
+        try:
+            for make in (with_megalith, with_joblib):  # what they import at first use
+                cold_and_warm(make, root, 20)
+            n = 100
+            while n <= options.most:
+                ours = cold_and_warm(with_megalith, root, n)
+                peers = {"joblib": with_joblib}
+                if tinc is not None and n <= options.tinc_most:
+                    peers["TINC"] = with_tinc
+                for peer, make in peers.items():
+                    theirs = cold_and_warm(make, root, n)
+                    for what, seconds, peer_seconds in zip(("cold", "warm"), ours, theirs, strict=True):
+                        add(f"sweep over {n:,}, {what}", seconds, peer, peer_seconds)
+                n *= 10
+        finally:
+            os.chdir(before)
+    bench.record(options, rows, joblib=joblib.__version__, tinc=tinc is not None, directory=str(options.directory))
+
+
+if __name__ == "__main__":
+    main()
