@@ -92,7 +92,7 @@ class Page:
 
         def is_started() -> bool:
             cell = self.find(".jp-Notebook .jp-CodeCell")[i_cell]
-            if cell.find_element("css selector", ".jp-InputPrompt").text != "[ ]:":
+            if cell.find_element("css selector", ".jp-InputPrompt").text not in ("", "[ ]:"):
                 return True
             editor = cell.find_element("css selector", ".cm-content")
             editor.click()
