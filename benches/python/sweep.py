@@ -10,7 +10,6 @@ import contextlib
 import gc
 import io
 import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -71,13 +70,10 @@ def with_tinc(directory, n):
 
 def cold_and_warm(make, root, n):
     """Seconds of a point when it is computed, and when it is there, in a directory of its own."""
-    directory = Path(tempfile.mkdtemp(dir=root))
-    try:
-        sweep = make(directory, n)
-        cold = timed(sweep, n)
-        return cold, min(timed(sweep, n) for _ in range(3 if n <= 10_000 else 1))
-    finally:
-        shutil.rmtree(directory)
+    # Removed at the end of all: ext4 is slow to make files where many have just been removed.
+    sweep = make(Path(tempfile.mkdtemp(dir=root)), n)
+    cold = timed(sweep, n)
+    return cold, min(timed(sweep, n) for _ in range(3 if n <= 10_000 else 1))
 
 
 def main():
@@ -88,11 +84,12 @@ def main():
     options = parser.parse_args()
     rows = []
 
-    def add(name, seconds, peer=None, peer_seconds=None):
-        row = bench.against(name, seconds, peer, peer_seconds)
-        rows.append(row)
-        against = "" if peer is None else f"  {peer} {1e6 * peer_seconds:8.1f} us  {row['ratio']:6.1f}x"
-        print(f"{name:<28}{1e6 * seconds:8.1f} us{against}", flush=True)
+    def compare(n, ours, peer, theirs):
+        for what, seconds, peer_seconds in zip(("cold", "warm"), ours, theirs, strict=True):
+            row = bench.against(f"sweep over {n:,}, {what}", seconds, peer, peer_seconds)
+            rows.append(row)
+            times = f"{1e6 * seconds:8.1f} us  {peer} {1e6 * peer_seconds:8.1f} us"
+            print(f"{row['what']:<28}{times}  {row['ratio']:6.1f}x", flush=True)
 
     before = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="megalith-bench-", dir=options.directory) as root:
@@ -100,17 +97,14 @@ def main():
         try:
             for make in (with_megalith, with_joblib):  # what they import at first use
                 cold_and_warm(make, root, 20)
-            n = 100
-            while n <= options.most:
-                ours = cold_and_warm(with_megalith, root, n)
-                peers = {"joblib": with_joblib}
-                if tinc is not None and n <= options.tinc_most:
-                    peers["TINC"] = with_tinc
-                for peer, make in peers.items():
-                    theirs = cold_and_warm(make, root, n)
-                    for what, seconds, peer_seconds in zip(("cold", "warm"), ours, theirs, strict=True):
-                        add(f"sweep over {n:,}, {what}", seconds, peer, peer_seconds)
-                n *= 10
+            sizes = [100 * 10**i for i in range(9) if 100 * 10**i <= options.most]
+            ours = {}
+            for n in sizes:
+                ours[n] = cold_and_warm(with_megalith, root, n)
+                compare(n, ours[n], "joblib", cold_and_warm(with_joblib, root, n))
+            # Last, since it makes and removes a file for each point.
+            for n in [n for n in sizes if tinc is not None and n <= options.tinc_most]:
+                compare(n, ours[n], "TINC", cold_and_warm(with_tinc, root, n))
         finally:
             os.chdir(before)
     bench.record(options, rows, joblib=joblib.__version__, tinc=tinc is not None, directory=str(options.directory))

@@ -348,6 +348,22 @@ def test_enable_cache_keeps_results_from_then_on(tmp_path, monkeypatch):
     assert len(CALLS) == 12
 
 
+def test_clear_cache_removes_points_and_failures_and_nothing_else(tmp_path):
+    space = boxes(None)
+    for name in ("mine/data", "empty"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "results.npz").touch()
+    (tmp_path / "notes.json").touch()
+    before = sorted(tmp_path.rglob("*"))
+    space.enable_cache(tmp_path)
+    BAD.add((1, 5))
+    space.sweep(area, on_error="keep")
+    assert len(sorted(tmp_path.rglob("*"))) > len(before) + 6
+    space.clear_cache()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert space.results(area).counts == {"missing": 6}
+
+
 def test_a_sweep_is_not_limited_by_the_limit_of_the_cache(tmp_path):
     context = Context(tmp_path, cache_limit=1)
     boxes(context).sweep(area)

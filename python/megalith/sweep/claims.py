@@ -13,6 +13,7 @@ import fcntl
 import os
 import struct
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 from megalith.exceptions import FormatError, LockTimeoutError
@@ -30,29 +31,48 @@ _WAIT, _GET = getattr(fcntl, "F_OFD_SETLKW", None), getattr(fcntl, "F_OFD_GETLK"
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
+# Directories whose files stay open.
+MOST_OPEN = 8
+
 # Hexadecimal digits of a key that fit the offset of a file.
 _DIGITS = 15
 _END = 16**_DIGITS
+
+
+class _File:
+    """The open file of a directory's locks, closed when nobody has it any more."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        status = os.fstat(self.descriptor)
+        self.identity = (status.st_dev, status.st_ino)
+        _all_files.add(self)
+
+    def close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    __del__ = close
 
 
 class _Files(threading.local):
     """The open files of this thread: locks of one description do not exclude each other."""
 
     def __init__(self) -> None:
-        self.known: dict[str, tuple[int, tuple[int, int]]] = {}
+        self.known: dict[str, _File] = {}
 
 
 _files = _Files()
-_descriptors: set[int] = set()
+_all_files: weakref.WeakSet[_File] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    # The locks are those of the parent, which must not be held by a child that lives longer.
+    # The locks are those of the parent, and must not be held by a child that lives longer.
     global _files
-    for descriptor in _descriptors:
+    for file in list(_all_files):
         with contextlib.suppress(OSError):
-            os.close(descriptor)
-    _descriptors.clear()
+            file.close()
     _files = _Files()
 
 
@@ -81,11 +101,9 @@ def claimed(entries: Entries, function: str, key: str, *, wait: bool) -> Iterato
             if _SET is None:
                 is_ours = stack.enter_context(turn(entries.name(function, key), -1 if is_waiting else 0, _say_nothing))
             else:
-                descriptor = _open(directory)
-                is_ours = _lock(descriptor, key, wait=is_waiting)
-                if is_ours:
-                    stack.callback(hold((directory, key), _Lock(descriptor, key)).release)
-                    is_ours = not os.path.exists(entries.path(function, key))  # noqa: PTH110
+                lock = _Lock(_open(directory), key, wait=is_waiting)
+                stack.callback(hold((directory, key), lock).release)
+                is_ours = not os.path.exists(entries.path(function, key))  # noqa: PTH110
         except (BusyError, LockTimeoutError):
             if not wait:
                 raise BusyError from None
@@ -98,6 +116,16 @@ def claimed(entries: Entries, function: str, key: str, *, wait: bool) -> Iterato
 
 def running(directory: str, keys: Sequence[str]) -> set[str]:
     """Return which keys are locked by anybody."""
+    found = _found(directory)
+    return {key for key in keys if int(key[:_DIGITS], 16) in found} if found else set()
+
+
+def count(directory: str) -> int:
+    """Return how many keys are locked by anybody."""
+    return len(_found(directory))
+
+
+def _found(directory: str) -> set[int]:
     if _GET is None:
         return set()
     try:
@@ -105,12 +133,11 @@ def running(directory: str, keys: Sequence[str]) -> set[str]:
     except OSError:
         return set()
     try:
-        found = set(_locked(descriptor, 0, _END))
+        return set(_locked(descriptor, 0, _END))
     except OSError:
-        found = set()
+        return set()
     finally:
         os.close(descriptor)
-    return {key for key in keys if int(key[:_DIGITS], 16) in found} if found else set()
 
 
 def _locked(descriptor: int, start: int, end: int) -> Iterator[int]:
@@ -127,25 +154,27 @@ def _locked(descriptor: int, start: int, end: int) -> Iterator[int]:
 
 
 class _Lock:
-    """A locked byte."""
+    """A locked byte, until it is released or nobody has it any more: an interrupt may come between any two steps."""
 
-    def __init__(self, descriptor: int, key: str) -> None:
-        self._descriptor, self._key, self._process = descriptor, key, os.getpid()
+    def __init__(self, file: _File, key: str, *, wait: bool) -> None:
+        self._file: _File | None = file
+        self._key = key
+        try:
+            fcntl.fcntl(file.descriptor, _WAIT if wait else _SET, _range(fcntl.F_WRLCK, key))  # type: ignore[arg-type]
+        except OSError as error:
+            self._file = None
+            if error.errno in _BUSY:
+                raise BusyError from None
+            raise
 
     def release(self) -> None:
-        if self._process == os.getpid():
+        file, self._file = self._file, None
+        # A forked child has it closed.
+        if file is not None and file.descriptor >= 0:
             with contextlib.suppress(OSError):
-                fcntl.fcntl(self._descriptor, _SET, _range(fcntl.F_UNLCK, self._key))  # type: ignore[arg-type]
+                fcntl.fcntl(file.descriptor, _SET, _range(fcntl.F_UNLCK, self._key))  # type: ignore[arg-type]
 
-
-def _lock(descriptor: int, key: str, *, wait: bool) -> bool:
-    try:
-        fcntl.fcntl(descriptor, _WAIT if wait else _SET, _range(fcntl.F_WRLCK, key))  # type: ignore[arg-type]
-    except OSError as error:
-        if error.errno in _BUSY:
-            raise BusyError from None
-        raise
-    return True
+    __del__ = release
 
 
 def _range(kind: int, key: str) -> bytes:
@@ -156,25 +185,22 @@ def _path(directory: str) -> str:
     return f"{directory}/megalith-{os.getuid()}/claims"
 
 
-def _open(directory: str) -> int:
-    """Return this thread's descriptor of the file of a directory, which may have been removed and made again."""
-    known = _files.known.get(directory)
-    path = _path(directory)
-    if known is not None:
+def _open(directory: str) -> _File:
+    """Return this thread's file of a directory, which may have been removed and made again."""
+    known, path = _files.known, _path(directory)
+    file = known.pop(directory, None)
+    if file is not None:
         with contextlib.suppress(FileNotFoundError):
             status = os.stat(path, follow_symlinks=False)  # noqa: PTH116
-            if known[1] == (status.st_dev, status.st_ino):
-                return known[0]
-        del _files.known[directory]
-        _descriptors.discard(known[0])
-        os.close(known[0])
+            if file.identity == (status.st_dev, status.st_ino):
+                known[directory] = file
+                return file
     with contextlib.suppress(FileExistsError):
         os.mkdir(os.path.dirname(path), 0o700)  # noqa: PTH102, PTH120
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    _descriptors.add(descriptor)
-    status = os.fstat(descriptor)
-    _files.known[directory] = (descriptor, (status.st_dev, status.st_ino))
-    return descriptor
+    file = known[directory] = _File(path)
+    if len(known) > MOST_OPEN:
+        del known[next(iter(known))]
+    return file
 
 
 def _say_nothing(_: str) -> None:

@@ -20,6 +20,7 @@ import inspect
 import json
 import os
 import pathlib
+import re
 import socket
 import time
 import traceback
@@ -34,7 +35,7 @@ from megalith.context.entries import SUFFIX, Entries, look
 from megalith.context.keys import FunctionKey
 from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError
 from megalith.maps.failure import packed, unpacked
-from megalith.sweep.claims import BusyError, claimed, running
+from megalith.sweep.claims import BusyError, claimed, count, running
 from megalith.sweep.parameter import Parameter
 from megalith.sweep.pictures import as_kept
 
@@ -54,6 +55,9 @@ SMALL_BYTES = 1 << 16
 
 # What a listing shows of an argument.
 SHOWN = 80
+
+# Points, failures, and what versions of functions are made of.
+_OURS = re.compile(r"[0-9a-f]{32}\.(npz|npz\.damaged|json)")
 
 # How often a point is waited for that is gone when it is read.
 TRIES = 3
@@ -197,6 +201,10 @@ class Store:
         """Return the keys, of some, of the points that some process computes now."""
         return running(f"{self.entries.root}/{function}", keys)
 
+    def count_running(self, function: str) -> int:
+        """Return how many points some process computes now."""
+        return count(f"{self.entries.root}/{function}")
+
     def found(self, function: Function, key: str, arguments: str) -> Record | None:
         """Read a point, None if it is not there; large arrays are mapped, others compared with their checksums."""
         return self._whole(function, key, arguments, lambda path: self._reading.read(path, None))
@@ -236,13 +244,23 @@ class Store:
         return _attempts(f"{self.entries.root}/{function}/{FAILURES}/{key}.json")
 
     def clear(self) -> None:
-        """Remove all points of all functions."""
-        import shutil
-
-        for name in _names(self.entries.root):
-            path = pathlib.Path(self.entries.root, name)
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+        """Remove all points of all functions, and nothing else that may lie in the directory."""
+        root, emptied = self.entries.root, set[str]()
+        for directory, _, names in os.walk(root):
+            ours = [f"{directory}/{name}" for name in names if _OURS.fullmatch(name)]
+            if not ours:
+                continue
+            own = f"{directory}/megalith-{os.getuid()}"
+            for path in (*ours, *(f"{own}/{name}" for name in _names(own))):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108
+            emptied.add(own)
+            while len(directory) > len(root):
+                emptied.add(directory)
+                directory = os.path.dirname(directory)  # noqa: PTH120
+        for directory in sorted(emptied, key=len, reverse=True):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)  # noqa: PTH106
 
     def size(self, function: Function, key: str) -> int:
         """Return the bytes of a point, 0 if it is gone."""

@@ -221,10 +221,11 @@ class Run:
                 nonlocal counted, n_failed, n_running
                 now, n = time.monotonic(), n_of[i]
                 if now - counted > COUNT_S and self._store is not None:
-                    counted, n_running = now, len(self._store.running(self._function.id, list(self._same)))
+                    counted, n_running = now, self._store.count_running(self._function.id)
                 n_failed += n if is_failed else 0
                 n_ended = bar.n + n
-                told = (n_cached, n_ended - n_cached - n_failed, n_failed, n_running, total - n_ended)
+                left = total - n_ended
+                told = (n_cached, n_ended - n_cached - n_failed, n_failed, min(n_running, left), left)
                 bar.set_postfix_str("cached {}, done {}, failed {}, running {}, left {}".format(*told), refresh=False)
                 bar.update(n)
 
