@@ -287,6 +287,9 @@ def test_an_error_in_a_callback_is_shown(space, length):
     length.register_callback(refuse)
     explorer.controls["length"].widget.index = 1
     assert "ValueError: not 2" in explorer.output.value
+    length.remove_callback(refuse)
+    explorer.controls["length"].widget.index = 0
+    assert explorer.status.value == "not computed yet"
 
 
 def test_a_function_of_something_else_is_an_error_that_is_shown(space):

@@ -100,8 +100,9 @@ class Explorer:
             self._latest.ask(point)
 
     def fail(self, error: BaseException) -> None:
-        """Show what went wrong."""
+        """Show what went wrong, until something moves."""
         with self._lock:
+            self._shown = None
             text = "".join(traceback.format_exception(error))
             self._show(as_text(text), "failed", can_compute=True)
 
@@ -116,10 +117,12 @@ class Explorer:
         found = self._space._found(function, taken)
         if found is not None:
             return found, None
-        mine = [text for failed, text in self._failed if _equal(failed, point)]
+        for failed, text in self._failed:
+            if _equal(failed, point):
+                return None, text
         store = self._space._store
-        attempts = [] if mine or store is None else store.attempts(function.id, function.identify(taken)[0])
-        return None, mine[-1] if mine else attempts[-1]["traceback"] if attempts else None
+        attempts = [] if store is None else store.attempts(function.id, function.identify(taken)[0])
+        return None, attempts[-1]["traceback"] if attempts else None
 
     def _compute(self, point: Point) -> None:
         """Compute a point and show it, unless another one is wanted by then."""
