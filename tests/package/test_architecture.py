@@ -188,7 +188,7 @@ def test_library_code_does_not_print(root):
 
 
 def test_optional_packages_are_not_imported_at_the_top_of_a_module(root):
-    heavy = {"joblib", "h5py", "dask", "ipyparallel", "xarray", "zarr", "scipy", "matplotlib", "tqdm"}
+    heavy = {"joblib", "h5py", "dask", "ipyparallel", "xarray", "zarr", "scipy", "matplotlib", "tqdm", "ipywidgets"}
     wrong = []
     for module, path in modules(root):
         # Subclasses of joblib's are in modules that are themselves imported at first use.

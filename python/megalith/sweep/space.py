@@ -688,6 +688,54 @@ class ParameterSpace:
         function, kwargs = self._call(f, args, dependencies)
         return self._found(function, kwargs) is not None
 
+    def widget(self, f: Callable[..., Any], dependencies: Sequence[Any] = ()) -> Any:
+        """Return sliders over the parameters, with the result of their present values below, for a notebook.
+
+        What is cached is shown at once. Anything else is computed in the background when its button is pressed, or
+        without it once *compute at once* is ticked; meanwhile the sliders still show what is cached.
+
+        Parameters
+        ----------
+        f : callable
+            The function, as for `sweep`.
+        dependencies : sequence
+            As for `sweep`.
+
+        Returns
+        -------
+        widget : ipywidgets.VBox
+            A slider for each parameter of numbers, a drop-down for others. Arrays of shape (h, w), (h, w, 3) and
+            (h, w, 4) with eight pixels or more on a side are shown as images, dicts key by key, everything else as
+            text or as it shows itself in a notebook. A point that failed shows its traceback.
+
+        Raises
+        ------
+        MissingExtraError
+            If ipywidgets is not installed.
+
+        Notes
+        -----
+        A slider and its parameter move together: a moved slider sets ``parameter.value``, which calls the callbacks,
+        and a value set in Python moves the slider. One point is computed at a time. Of those that are asked for in the
+        meantime only the last is computed. One that has begun is finished and kept.
+
+        Images of floats in three or four channels go from 0 to 1. Other images that are not bytes are scaled: their
+        least value is black.
+
+        Examples
+        --------
+        >>> from megalith import Parameter, ParameterSpace
+        >>> space = ParameterSpace('', [Parameter('length', [1, 2, 3]), Parameter('colour', ['red', 'blue'])])
+        >>> box = space.widget(lambda length, colour: f'{length} mm of {colour}')
+        >>> slider, choice = box.children[:2]
+        >>> slider.index = 2
+        >>> space['length'].value
+        3
+        """
+        from megalith.sweep.widget import Explorer
+
+        return Explorer(self, f, dependencies).box
+
     # What they are made of.
 
     @property
