@@ -91,7 +91,7 @@ def clusters(options):
             "direct view": lambda: client[:].map_sync(trivial, range(n)),
         }
         yield from compare(options, "ipyparallel", view, peers)
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with cluster, distributed.Client(cluster) as client:
         peers = {"Client.map": lambda: client.gather(client.map(trivial, range(n), pure=False))}
         yield from compare(options, "dask", client, peers)

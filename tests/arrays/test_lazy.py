@@ -175,7 +175,7 @@ if __name__ == "__main__":
     def threads(values):
         return np.full(values.shape, _core.default_threads())
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
         values = np.random.default_rng(0).integers(0, 9, (30, 20))
         array = da.from_array(values, chunks=(9, 8)).persist()
         kernel, table = np.ones((3, 2), int), np.arange(99)

@@ -387,7 +387,7 @@ if __name__ == "__main__":
         return chunk + OFFSET, chunk.sum(keepdims=True)
 
     np.save("a.npy", np.arange(40).reshape(8, 5))
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         context = Context("cache", workers=client)
         array = da.from_array(np.load("a.npy", mmap_mode="r"), chunks=(3, 4))
         both = context.map_dask_array(shifted, array, name=("all", "sums"))

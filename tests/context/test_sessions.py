@@ -408,7 +408,7 @@ DASK = """
 if __name__ == "__main__":
     warnings.simplefilter("default")
     from dask.distributed import Client, LocalCluster
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster:
         with Client(cluster) as client:
             futures = [client.submit(work, context, 2.0, pure=False) for _ in range(4)]
             print(client.gather(futures))

@@ -38,7 +38,7 @@ def engines(n: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def dask_client() -> Iterator[Any]:
     """A client of a cluster of two processes."""
     distributed = pytest.importorskip("distributed", reason="dask comes with the test extra")
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with cluster, distributed.Client(cluster) as client:
         yield client
 

@@ -19,7 +19,7 @@ workers = cluster.load_balanced_view()
 """,
     "dask": """
 import distributed
-cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
 workers = stack.enter_context(distributed.Client(stack.enter_context(cluster)))
 """,
 }

@@ -216,7 +216,7 @@ def main():
     from dask.distributed import Client, LocalCluster
     import distributed.comm.tcp as tcp
 
-    silent = dict(dashboard_address=None, silence_logs=50)
+    silent = dict(dashboard_address=":0", silence_logs=50)
     with LocalCluster(n_workers=2, threads_per_worker=1, **silent) as cluster, Client(cluster) as client:
         one, two = list(client.scheduler_info(n_workers=-1)["workers"])
 
