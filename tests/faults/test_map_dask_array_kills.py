@@ -31,6 +31,7 @@ array = da.from_array(np.arange({N_CHUNKS} * 500, dtype=np.float64), chunks=500)
 def halves(chunk, log):
     with open(log, "a") as file:
         file.write(f"{{int(chunk[0]) // 500}}\\n")
+    time.sleep(0.01)  # So that a run is long enough to be killed in the middle, however fast the machine.
     return chunk[::2] / 2, chunk.sum(keepdims=True)
 """
 
