@@ -1,10 +1,12 @@
 """The array functions against NumPy and SciPy: same data, same process, medians.
 
-    python benches/python/arrays.py [--repeat N] [--record FILE.json]
+    python benches/python/arrays.py [--repeat N] [--only REGEX] [--record FILE.json]
 
 Prints a row for each workload: our median, the peer's, the ratio, and the bytes of the source a second. Both ways are
 run once before they are timed. The record says the machine and the versions.
 """
+
+import re
 
 import bench
 import numpy as np
@@ -128,10 +130,14 @@ def small():
 
 
 def main():
-    options = bench.parser(__doc__, repeat=5).parse_args()
+    parser = bench.parser(__doc__, repeat=5)
+    parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="REGEX")
+    options = parser.parse_args()
     rows = []
     for group in (small, positions, tables, correlations, rules, sums, pairs):
         for name, source, ours, theirs in group():
+            if not options.only.search(name):
+                continue
             repeat = options.repeat if group is not small else 2000
             a, b = bench.median(ours, repeat, warm=True), bench.median(theirs, repeat, warm=True)
             rows.append(

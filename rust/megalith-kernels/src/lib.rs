@@ -11,5 +11,6 @@ pub mod lut;
 pub mod lut_index;
 pub mod neighbours;
 mod rows;
+pub mod simd;
 mod sort;
 pub mod where_;

@@ -26,17 +26,8 @@ pub(crate) fn capacity(py: Python<'_>, directory: PathBuf) -> PyResult<Bound<'_,
     Ok(found)
 }
 
-/// The widest vector instructions the processor offers: `avx512`, `avx2`, `neon` or `baseline`.
+/// The vector instructions that kernels use: `avx512`, `avx2`, `neon` or `baseline`.
 #[pyfunction]
 pub(crate) fn cpu_level() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
-            return "avx512";
-        }
-        if is_x86_feature_detected!("avx2") {
-            return "avx2";
-        }
-    }
-    if cfg!(target_arch = "aarch64") { "neon" } else { "baseline" }
+    if cfg!(target_arch = "aarch64") { "neon" } else { megalith_kernels::simd::level().name() }
 }
