@@ -23,6 +23,7 @@ __all__ = [
     "__version__",
     "apply_lut",
     "apply_lut_to_index",
+    "block_boundaries",
     "block_counts",
     "block_sums",
     "books_added",
@@ -218,6 +219,7 @@ def correlate1d(
     processes: int | None = None,
     progress: _Tick = None,
 ) -> None: ...
+def block_boundaries(size: int, blocks: int, first: int, sink: npt.NDArray[np.int64]) -> None: ...
 def block_sums(
     source: _Array,
     boundaries: npt.NDArray[np.int64],

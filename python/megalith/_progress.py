@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
 
     from megalith._typing import Tick
 
 
 class Bar:
-    """A bar over the bytes of an operation that is done in parts.
+    """A bar over the bytes of an operation that is done in parts, to be used in a ``with`` block.
 
     Parameters
     ----------
@@ -27,9 +26,21 @@ class Bar:
         self._parts = parts
         self._done = 0
 
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            if kind is None:
+                self._bar.update(self._bar.total - self._bar.n)
+            self._bar.close()
+
     def split(self, parts: int) -> None:
         """Say how many parts there are, once it is known."""
-        self._parts = max(parts, 1)
+        if self._bar is not None:
+            self._parts = max(parts, 1)
 
     @property
     def tick(self) -> Tick:
@@ -38,8 +49,8 @@ class Bar:
 
     def part_done(self) -> None:
         """Go on to the next part."""
-        self._done += 1
         if self._bar is not None:
+            self._done += 1
             self._move(0.0)
 
     def _move(self, fraction: float) -> None:
@@ -47,9 +58,11 @@ class Bar:
         self._bar.update(max(round(share * self._bar.total) - self._bar.n, 0))
 
 
-@contextmanager
-def progress(verbose: bool, name: str, nbytes: int, parts: int = 1) -> Iterator[Bar]:
-    """Show a bar with rate and remaining time while the body runs.
+_SILENT = Bar(None)
+
+
+def progress(verbose: bool, name: str, nbytes: int, parts: int = 1) -> Bar:
+    """Return a bar with rate and remaining time, for the operation that is its ``with`` block.
 
     Parameters
     ----------
@@ -62,16 +75,13 @@ def progress(verbose: bool, name: str, nbytes: int, parts: int = 1) -> Iterator[
     parts : int
         Calls of the core it is made of.
 
-    Yields
-    ------
+    Returns
+    -------
     bar : Bar
         Hands out the callback for the core.
     """
     if not verbose:
-        yield Bar(None)
-        return
+        return _SILENT
     from tqdm.auto import tqdm
 
-    with tqdm(total=nbytes, desc=name, unit="B", unit_scale=True) as bar:
-        yield Bar(bar, parts)
-        bar.update(nbytes - bar.n)
+    return Bar(tqdm(total=nbytes, desc=name, unit="B", unit_scale=True), parts)

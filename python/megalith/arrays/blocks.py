@@ -76,17 +76,22 @@ def block_ranges(source: SourceLike, blocks: int | None = None, processes: Proce
     >>> megalith.block_ranges(np.zeros(10), blocks=3)
     array([ 0,  3,  6, 10])
     """
-    size = as_source(source).size
+    return ranges_of(as_source(source).size, blocks, processes)
+
+
+def ranges_of(size: int, blocks: int | None, processes: Processes) -> npt.NDArray[np.int64]:
+    """Return `block_ranges` of an array of so many elements."""
     blocks = min(block_count(blocks, processes), size)
     if blocks == 0:
         return np.zeros(1, dtype=np.int64)
-    return boundaries(size, blocks, np.arange(blocks + 1, dtype=np.int64))
+    return boundaries(size, blocks, 0, blocks + 1)
 
 
-def boundaries(size: int, blocks: int, i: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return where the blocks `i` of so many begin: ``i * size // blocks``, without a product that is too large."""
-    whole, rest = divmod(size, blocks)
-    return i * whole + i * rest // blocks
+def boundaries(size: int, blocks: int, first: int, stop: int) -> npt.NDArray[np.int64]:
+    """Return where the blocks from `first` up to `stop` of so many begin: block b at ``b * size // blocks``."""
+    found = np.empty(stop - first, np.int64)
+    _core.block_boundaries(size, blocks, first, found)
+    return found
 
 
 def boxes(

@@ -35,7 +35,7 @@ from megalith.arrays.kernels.correlation import extended
 from megalith.arrays.kernels.lut import margins, sum_weights, table_of
 from megalith.arrays.kernels.positions import bound_of, check_fits, flattened, positions_in, unflattened
 from megalith.arrays.sink import Target, sink_dtype
-from megalith.arrays.source import as_source, is_path
+from megalith.arrays.source import array_of, is_path
 from megalith.exceptions import IndexRangeError, ShapeError
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def apply_lut_to_index(
     verbose: bool = False,
 ) -> Any:
     """`megalith.apply_lut_to_index` of a dask array."""
-    weights, table = as_source(kernel).array, table_of(lut)
+    weights, table = array_of(kernel), table_of(lut)
     like = kernels.apply_lut_to_index(_empty(source), weights, table, _empty_like(sink, source.ndim), processes)
     _known(source, range(source.ndim))
     before, after = margins(weights.shape)
@@ -248,7 +248,7 @@ def correlate1d(
     fast: bool = False,
 ) -> Any:
     """`megalith.correlate1d` of a dask array."""
-    weights = as_source(kernel).array
+    weights = array_of(kernel)
     options: dict[str, Any] = {"axis": axis, "cval": cval, "origin": origin, "fast": fast}
     like = kernels.correlate1d(
         _empty(source), weights, _empty_like(sink, source.ndim), processes=processes, mode=mode, dtype=dtype, **options
@@ -393,7 +393,7 @@ def _find(
     dtype: npt.DTypeLike = np.int64,
     shape: tuple[int, ...] | None = None,
 ) -> AnyArray:
-    found = positions_in(as_source(values).array, bound, np.dtype(dtype), _threads(threads))
+    found = positions_in(array_of(values), bound, np.dtype(dtype), _threads(threads))
     if shape is not None:
         return flattened(found, start, shape)
     found += np.array(start, dtype=dtype)
@@ -462,7 +462,7 @@ def _sums_of_chunk(
     threads: int | None,
 ) -> tuple[int, AnyArray]:
     """Return the first block that a chunk has elements of, and its sums of that and the next ones."""
-    values = as_source(values).array
+    values = array_of(values)
     if values.size == 0:
         return 0, np.zeros(0, dtype)
     if values.ndim == 0:
@@ -472,7 +472,7 @@ def _sums_of_chunk(
         low, high = low * n + first, high * n + first + length - 1
     # Block b is from b * size // n_blocks on.
     first_block, last_block = (((position + 1) * n_blocks - 1) // size for position in (low, high))
-    boundaries = cut.boundaries(size, n_blocks, np.arange(first_block, last_block + 2, dtype=np.int64))
+    boundaries = cut.boundaries(size, n_blocks, first_block, last_block + 2)
     sums = np.zeros(len(boundaries) - 1, dtype)
     inside = _counts_before(boundaries, start, values.shape, shape)
     getattr(_core, kernel)(values, inside, sums, _threads(threads))

@@ -50,25 +50,27 @@ class Target:
         If there is no room for the file, before anything is computed.
     """
 
+    _is_fresh = True
+    _array: AnyArray | None = None
+    _dataset: Any = None
+    _draft: _core.Draft | None = None
+    _path: Path | None = None
+    _result: Any = None
+
     def __init__(self, sink: SinkLike, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
-        self._dataset = given_dataset(sink)
-        self._draft: _core.Draft | None = None
-        self._path: Path | None = None
-        self._array: AnyArray | None = None
-        self._result: Any = None
-        self._is_fresh = sink is None or is_path(sink)
         if sink is None:
-            self._array = np.empty(shape, dtype, order=order)
-        elif is_path(sink):
+            self._array = self._result = np.empty(shape, dtype, order)
+            return
+        self._is_fresh = is_path(sink)
+        if self._is_fresh:
             self._open(Path(sink), shape, dtype, order)
-        elif self._dataset is not None:
-            same_shape("sink", self._dataset.shape, shape)
+            return
+        self._dataset = given_dataset(sink)
+        if self._dataset is not None:
             self._result = self._dataset
         else:
-            self._array = given_array(sink)
-            same_shape("sink", self._array.shape, shape)
-        if self._result is None:
-            self._result = self._array
+            self._array = self._result = given_array(sink)
+        same_shape("sink", self._result.shape, shape)
 
     def _open(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
         if path.suffix != ".npy":
@@ -86,6 +88,7 @@ class Target:
         else:
             with os.fdopen(self._draft.duplicate(), "r+b", buffering=0) as file:
                 self._array = np.memmap(file, dtype, "r+", len(header), shape, order)
+        self._result = self._array
 
     @property
     def array(self) -> AnyArray:

@@ -59,13 +59,21 @@ class Source:
     ((2, 3), dtype('uint8'), 'C', (3, 1))
     """
 
+    # What most sources are not and do not have.
+    is_file = False
+    location: Path | None = None
+    offset = 0
+    memory: str | None = None
+    _array: AnyArray | None = None
+    _dataset: Any = None
+
     def __init__(
         self,
         shape: tuple[int, ...],
         dtype: npt.DTypeLike,
         order: Order | None,
-        *,
         array: AnyArray | None = None,
+        *,
         dataset: Any = None,
         location: Path | None = None,
         offset: int = 0,
@@ -74,12 +82,16 @@ class Source:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.order = order
-        self.location = location
-        self.offset = offset
-        self.memory = memory
-        self._array = array
-        self._dataset = dataset
-        self.is_file = array is None and dataset is None
+        if array is not None:
+            self._array = array
+        elif dataset is not None:
+            self._dataset = dataset
+        else:
+            self.is_file = True
+        if location is not None:
+            self.location, self.offset = location, offset
+        if memory is not None:
+            self.memory = memory
 
     @property
     def ndim(self) -> int:
@@ -89,12 +101,12 @@ class Source:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return math.prod(self.shape)
+        return math.prod(self.shape) if self._array is None else self._array.size
 
     @property
     def nbytes(self) -> int:
         """Bytes of the elements."""
-        return self.size * self.dtype.itemsize
+        return self.size * self.dtype.itemsize if self._array is None else self._array.nbytes
 
     @property
     def element_strides(self) -> tuple[int, ...]:
@@ -194,9 +206,9 @@ class Source:
         """Whether kernels read it in windows: files, datasets, and mappings of large files."""
         if self.is_file or self._dataset is not None:
             return True
-        if self.memory is not None or self.nbytes <= MAPPED_BYTES:
+        if self.location is None or self.order is None or self.memory is not None:
             return False
-        return self.location is not None and self.order is not None
+        return self.nbytes > MAPPED_BYTES
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -412,6 +424,8 @@ def as_source(
     (3,)
     """
     described_by_caller = dtype is not None or shape is not None or offset != 0 or order != "C"
+    if type(source) is np.ndarray and not described_by_caller:  # The common case, and soon done.
+        return _checked(_memory(source))
     if described_by_caller and (not is_path(source) or Path(source).suffix == ".npy"):
         message = "source: dtype, shape, offset and order describe raw files; arrays and .npy files describe themselves"
         raise ArgumentError(message, name="source", got=type(source).__name__, expected="the path of a raw file")
@@ -440,6 +454,23 @@ def as_source(
         described = Source(tuple(source.shape), source.dtype, "C", dataset=Chunks(source))
     else:
         described = _memory(np.asarray(source))
+    return _checked(described)
+
+
+def array_of(source: SourceLike) -> AnyArray:
+    """Return the elements of an array wherever it lives, as an ndarray.
+
+    Raises
+    ------
+    DTypeError
+        As `as_source`.
+    """
+    if type(source) is np.ndarray and not source.dtype.hasobject:
+        return source
+    return as_source(source).array
+
+
+def _checked(described: Source) -> Source:
     if described.dtype.hasobject:
         message = "source: dtype object holds Python objects; supported are numbers, truth values, dates and records"
         raise DTypeError(message, name="source", got="object", supported="types without Python objects")
@@ -454,10 +485,10 @@ def _dataset(dataset: Any) -> Source:
 
 
 def _memory(array: AnyArray) -> Source:
-    if isinstance(array, np.ma.MaskedArray):
+    if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
         message = "source: a masked array, whose mask would be lost; give array.filled(value) or array.data"
         raise DTypeError(message, name="source", got="MaskedArray", supported="ndarray")
-    described = Source(array.shape, array.dtype, _order(array), array=array)
+    described = Source(array.shape, array.dtype, _order(array), array)
     segment = segment_of(array) if array.base is not None else None
     if segment is not None:
         described.memory = "shared"
@@ -468,9 +499,10 @@ def _memory(array: AnyArray) -> Source:
 
 
 def _order(array: AnyArray) -> Order | None:
-    if array.flags.c_contiguous:
+    flags = array.flags
+    if flags.c_contiguous:
         return "C"
-    return "F" if array.flags.f_contiguous else None
+    return "F" if flags.f_contiguous else None
 
 
 def _mapping(array: AnyArray) -> Source:

@@ -1,5 +1,6 @@
 //! How work is cut: always by size, never by the number of threads, so that results do not depend on it.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
@@ -15,6 +16,15 @@ pub const BLOCK: usize = 1 << 16;
 pub fn ranges(len: usize, step: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     assert!(step > 0, "a block has at least one element");
     (0..len.div_ceil(step)).map(move |i| i * step..((i + 1) * step).min(len))
+}
+
+/// Where block `b` of `blocks` even ones begins: `b * len / blocks`, without a product that is too large.
+#[must_use]
+pub fn boundary(len: usize, blocks: NonZeroUsize, b: usize) -> usize {
+    match len.checked_mul(b) {
+        Some(product) => product / blocks,
+        None => (len as u128 * b as u128 / blocks.get() as u128) as usize,
+    }
 }
 
 /// `n` zeros, or an error where the system has no memory for them: `vec!` would end the process.
@@ -65,6 +75,14 @@ mod tests {
             let all: Vec<usize> = ranges(len, 8).flatten().collect();
             assert_eq!(all, (0..len).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn boundaries_of_even_blocks_are_exact_at_any_size() {
+        let three = NonZeroUsize::new(3).unwrap();
+        assert_eq!((0..=3).map(|b| boundary(10, three, b)).collect::<Vec<_>>(), [0, 3, 6, 10]);
+        assert_eq!(boundary(usize::MAX, three, 2), usize::MAX / 3 * 2);
+        assert_eq!(boundary(usize::MAX, three, 3), usize::MAX);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! Arguments come checked and sinks come allocated from `megalith/arrays`; docstrings live there.
 
-use megalith_core::blocks::zeros;
+use std::num::NonZeroUsize;
+
+use megalith_core::blocks::{boundary, zeros};
 use megalith_core::dtype::{DType, Integer, Pod};
 use megalith_core::error::{Error, Result};
 use megalith_core::{SinkView, SourceView, Workers, match_dtype};
@@ -10,7 +12,7 @@ use megalith_kernels::correlate1d::{Input, Mode};
 use megalith_kernels::lut_index::{self, Kernel, Weights};
 use megalith_kernels::{block_sums as sums, checksum, correlate1d as correlation, digest as digests};
 use megalith_kernels::{lut, neighbours, where_};
-use numpy::{PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArrayDescrMethods, PyReadonlyArray1, PyReadwriteArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -290,6 +292,20 @@ pub(crate) fn correlate1d(
 /// Boundaries as positions; negative ones become positions no array has.
 fn positions(boundaries: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
     Ok(boundaries.as_slice()?.iter().map(|&b| usize::try_from(b).unwrap_or(usize::MAX)).collect())
+}
+
+/// Where the blocks from `first` on begin, of so many that an array of `size` elements is cut into.
+#[pyfunction]
+pub(crate) fn block_boundaries(
+    size: usize,
+    blocks: NonZeroUsize,
+    first: usize,
+    mut sink: PyReadwriteArray1<'_, i64>,
+) -> PyResult<()> {
+    for (k, slot) in sink.as_slice_mut()?.iter_mut().enumerate() {
+        *slot = boundary(size, blocks, first + k) as i64;
+    }
+    Ok(())
 }
 
 /// See `megalith.block_sums`: the sums between given boundaries.

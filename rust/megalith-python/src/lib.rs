@@ -52,6 +52,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(kernels::apply_lut, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::apply_lut_to_index, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::correlate1d, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::block_boundaries, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::block_sums, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::block_counts, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::find_pairs, module)?)?;

@@ -94,8 +94,9 @@ def refuse_other_view(source: Source, target: Target) -> None:
 
 def is_streamed(source: Source, target: Target) -> bool:
     """Whether work goes window by window; in place it does not, where each line must be read before it is written."""
-    if target.streams or not source.streams:
-        return target.streams
+    streams = target.streams
+    if streams or not source.streams:
+        return streams
     return target.is_fresh or not source.shares_memory(target.array)
 
 
@@ -112,8 +113,9 @@ def elementwise(
 
     The kernel is given values, where the results go, and where in the values these begin.
     """
-    refuse_other_view(source, target)
     margin = (0,) * source.ndim
+    if not target.is_fresh:
+        refuse_other_view(source, target)
     if not is_streamed(source, target):
         kernel(source.array, target.array, margin)
         return

@@ -19,7 +19,7 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target
-from megalith.arrays.source import as_source, is_lazy
+from megalith.arrays.source import array_of, as_source, is_lazy
 from megalith.exceptions import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from megalith.arrays.source import Source
 
 
+_DOUBLE = np.dtype(np.float64)
 MODES = ("constant", "nearest", "reflect", "mirror", "wrap", "grid-constant", "grid-mirror", "grid-wrap")
 
 
@@ -123,7 +124,7 @@ def correlate1d(
         )
     threads = thread_request(processes)
     source = as_source(source)
-    weights = as_source(kernel).array
+    weights = array_of(kernel)
     for name, given in (("source", source.dtype), ("kernel", weights.dtype)):
         check_kind(name, given, "biufc", "bool, integers, floats and complex numbers")
     if weights.ndim != 1 or weights.size == 0:
@@ -138,7 +139,11 @@ def correlate1d(
         raise ArgumentError(message, name="origin", got=origin, expected=f"{low} to {high}")
     is_complex = "c" in (source.dtype.kind, weights.dtype.kind)
     fill = _cval(cval, source.dtype)
-    result_dtype = np.result_type(source.dtype, weights.dtype) if dtype is None else np.dtype(dtype)
+    if dtype is not None:
+        result_dtype = np.dtype(dtype)
+    else:
+        is_one = source.dtype is weights.dtype and source.dtype.isnative  # The common case, and soon done.
+        result_dtype = source.dtype if is_one else np.result_type(source.dtype, weights.dtype)
     with Target(sink, source.shape, result_dtype, order_of(source)) as target:
         if dtype is not None and target.dtype != result_dtype:
             message = f"dtype: got {result_dtype} with a sink of {target.dtype}; give one of the two"
@@ -148,7 +153,7 @@ def correlate1d(
             raise DTypeError(message, name="sink", got=str(target.dtype), supported="complex64 and complex128")
         check_kind("sink", target.dtype, "biufc", "bool, integers, floats and complex numbers")
         with progress(verbose, "correlate1d", source.nbytes) as bar:
-            real_weights = np.require(weights.real, np.float64, ["C", "A"])
+            real_weights = _doubles(weights.real)
 
             def real(values: AnyArray, part: AnyArray, out: AnyArray, value: float, border: str) -> None:
                 _core.correlate1d(values, part, out, axis, border, value, origin, fast, threads, bar.tick)
@@ -181,7 +186,16 @@ def _is_same(a: AnyArray, b: AnyArray) -> bool:
     return bool(a.__array_interface__ == b.__array_interface__)
 
 
+def _doubles(values: AnyArray) -> AnyArray:
+    flags = values.flags
+    if values.dtype == _DOUBLE and flags.c_contiguous and flags.aligned:
+        return values
+    return np.require(values, np.float64, ["C", "A"])
+
+
 def _cval(cval: complex, dtype: np.dtype[Any]) -> complex:
+    if type(cval) is float:
+        return cval
     try:
         value = complex(cval)
     except (TypeError, ValueError) as error:
@@ -205,7 +219,7 @@ def _correlate_complex(
     """Correlate by real parts, in SciPy's order and with its roundings in between."""
     if weights.dtype.kind == "c":
         weights = weights.conj().astype(np.complex128, copy=False)
-    parts = [np.require(part, np.float64, ["C", "A"]) for part in (weights.real, weights.imag)]
+    parts = [_doubles(part) for part in (weights.real, weights.imag)]
     if values.dtype.kind != "c":
         real(values, parts[0], out.real, cval.real, mode)
         real(values, parts[1], out.imag, cval.real, mode)

@@ -16,7 +16,7 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target
-from megalith.arrays.source import as_source, is_lazy
+from megalith.arrays.source import array_of, as_source, is_lazy
 from megalith.exceptions import DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -101,9 +101,14 @@ def apply_lut(
         return lazy.apply_lut(source, lut, sink, blocks, processes, verbose, mode=mode)
     threads = thread_request(processes, blocks)
     check_option("mode", mode, ("raise", "clip", "wrap"))
+    table = table_of(lut)
     source = as_source(source)
     check_kind("source", source.dtype, "biu", "bool and integers")
-    table = table_of(lut)
+    if sink is None and not source.streams and not verbose and table.dtype.itemsize > 0:
+        # As below, with less around it: small arrays feel that.
+        fresh = np.empty(source.shape, table.dtype, order_of(source))
+        _core.apply_lut(source.array, table, fresh, mode, threads)
+        return fresh
     with Target(sink, source.shape, table.dtype, order_of(source)) as target:
         table = _cast_table(table, target.dtype)
         with progress(verbose, "apply_lut", source.nbytes) as bar:
@@ -186,7 +191,7 @@ def apply_lut_to_index(
     threads = thread_request(processes)
     source = as_source(source)
     check_kind("source", source.dtype, "biuf", "bool, integers and floats")
-    weights = as_source(kernel).array
+    weights = array_of(kernel)
     check_kind("kernel", weights.dtype, "biuf", "bool, integers and floats")
     if weights.ndim != source.ndim or 0 in weights.shape:
         expected = f"{source.ndim} axes of length 1 or more"
@@ -232,7 +237,7 @@ def table_of(lut: SourceLike) -> AnyArray:
     ShapeError
         If it has not one dimension.
     """
-    table = as_source(lut).array
+    table = array_of(lut)
     if table.ndim != 1:
         message = f"lut: got shape {table.shape}, expected one dimension"
         raise ShapeError(message, name="lut", got=table.shape, expected="(n,)")
@@ -240,6 +245,8 @@ def table_of(lut: SourceLike) -> AnyArray:
 
 
 def _cast_table(table: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    if table.dtype == dtype and dtype.itemsize > 0:
+        return table
     if not np.can_cast(table.dtype, dtype, "safe"):
         message = f"sink: dtype {dtype} cannot hold every value of the table's {table.dtype}"
         raise DTypeError(message, name="sink", got=str(dtype), supported=f"types {table.dtype} casts to safely")

@@ -162,7 +162,7 @@ def check_fits(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     IndexRangeError
         If it cannot.
     """
-    limit = int(np.iinfo(dtype.str).max)
+    limit = (1 << (8 * dtype.itemsize - (dtype.kind == "i"))) - 1
     for axis, n in enumerate(shape):
         if n - 1 > limit:
             message = f"dtype: positions up to {n - 1} along axis {axis} do not fit {dtype}; choose a wider type"

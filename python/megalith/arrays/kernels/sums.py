@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from megalith import _core
-from megalith.arrays.blocks import block_ranges, boxes, flat_start
+from megalith.arrays.blocks import boxes, flat_start, ranges_of
 from megalith.arrays.kernels.common import (
     check_kind,
     thread_request,
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
     from megalith._typing import AnyArray, Box, Processes, SourceLike
     from megalith.arrays.source import Source
+
+# The type of a sum, by the kind of what is added.
+_TOTALS = {
+    "b": np.dtype(np.int64),
+    "i": np.dtype(np.int64),
+    "u": np.dtype(np.uint64),
+    "f": np.dtype(np.float64),
+    "c": np.dtype(np.complex128),
+}
 
 
 def block_sums(source: SourceLike, blocks: int | None = None, processes: Processes = None) -> AnyArray:
@@ -76,8 +85,7 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
         return sums
     source = as_source(source)
     check_kind("source", source.dtype, "biufc", "bool, integers, floats and complex numbers")
-    dtype = {"u": np.uint64, "f": np.float64, "c": np.complex128}.get(source.dtype.kind, np.int64)
-    return _reduce(source, _core.block_sums, dtype, blocks, processes)
+    return _reduce(source, _core.block_sums, _TOTALS[source.dtype.kind], blocks, processes)
 
 
 def block_counts(source: SourceLike, blocks: int | None = None, processes: Processes = None) -> npt.NDArray[np.int64]:
@@ -133,8 +141,8 @@ def _reduce(
     source: Source, kernel: Callable[..., None], dtype: npt.DTypeLike, blocks: int | None, processes: Processes
 ) -> AnyArray:
     threads = thread_request(processes)
-    boundaries = block_ranges(source, blocks, processes)
-    sums = np.zeros(len(boundaries) - 1, dtype)
+    boundaries = ranges_of(source.size, blocks, processes)
+    sums = np.zeros(boundaries.size - 1, dtype)
     if not source.streams:
         kernel(source.array, boundaries, sums, threads)
         return sums
