@@ -41,6 +41,8 @@ __all__ = [
     "find_pairs",
     "index_of",
     "plain_header",
+    "probe_read",
+    "probe_write",
     "refuse_overlap",
     "shared_directory",
     "shared_holder",
@@ -239,6 +241,8 @@ def count_ids(ids: _Array, processes: int | None = None, progress: _Tick = None)
 def index_of(
     ids: _Array, table: _Array, sink: _Array, processes: int | None = None, progress: _Tick = None
 ) -> None: ...
+def probe_read(source: npt.NDArray[np.uint64], processes: int | None = None) -> int: ...
+def probe_write(sink: npt.NDArray[np.uint64], word: int, processes: int | None = None) -> None: ...
 def checksums(
     prefix: bytes, source: _Array, processes: int | None = None, progress: _Tick = None
 ) -> tuple[int, int]: ...

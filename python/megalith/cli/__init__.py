@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--report", type=Path, metavar="OUT.html", help="write the table with pictures")
     demo.add_argument("--processes", type=int, metavar="N", help="number of threads")
     demo.add_argument("--repeat", type=int, metavar="N", help="times each step is run (the median counts)")
+
+    bench = commands.add_parser("bench", help="time the kernels on this machine, beside their peers")
+    bench.add_argument("--json", type=Path, metavar="OUT.json", help="write the table for programs")
+    bench.add_argument("--plot", type=Path, metavar="OUT.png", help="draw the table (.png, .svg or .pdf)")
+    bench.add_argument("--processes", type=int, metavar="N", help="number of threads")
+    bench.add_argument("--elements", type=int, metavar="N", help="elements of the largest array, 2^27 if not given")
+    bench.add_argument("--only", type=re.compile, metavar="REGEX", help="which workloads")
 
     commands.add_parser("info", help="say what megalith finds on this machine")
 
@@ -87,6 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from megalith.cli import cache
 
             return cache.run(options)
+        if options.command == "bench":
+            from megalith.cli.bench import bench
+
+            return bench(options.json, options.plot, options.processes, options.elements, options.only)
         from megalith.cli.demo import demo
 
         return demo(options.input, options.json, options.report, options.processes, options.repeat)

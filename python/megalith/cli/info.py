@@ -25,7 +25,7 @@ def info() -> str:
         "numpy": np.__version__,
         "hdf5": _hdf5(),
         "threads": f"{thread_count(None)} ({_thread_rule()})",
-        "processor": f"{_core.cpu_level()} offered; kernels use the baseline of {platform.machine()}",
+        "processor": f"{platform.machine()}, kernels use {_core.cpu_level()}",
         "shared arrays": _shared(),
         "memory": _memory(),
         "open files": _open_files(),

@@ -10,6 +10,7 @@ pub mod groups;
 pub mod lut;
 pub mod lut_index;
 pub mod neighbours;
+pub mod probe;
 mod rows;
 pub mod simd;
 mod sort;

@@ -11,7 +11,7 @@ use megalith_core::{SinkView, SourceView, Workers, match_dtype};
 use megalith_kernels::correlate1d::{Input, Mode};
 use megalith_kernels::lut_index::{self, Kernel, Weights};
 use megalith_kernels::{block_sums as sums, checksum, correlate1d as correlation, digest as digests};
-use megalith_kernels::{lut, neighbours, where_};
+use megalith_kernels::{lut, neighbours, probe, where_};
 use numpy::{PyArrayDescrMethods, PyReadonlyArray1, PyReadwriteArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -292,6 +292,24 @@ pub(crate) fn correlate1d(
 /// Boundaries as positions; negative ones become positions no array has.
 fn positions(boundaries: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
     Ok(boundaries.as_slice()?.iter().map(|&b| usize::try_from(b).unwrap_or(usize::MAX)).collect())
+}
+
+/// Read all 64-bit words of an array, for the bandwidth of memory; their sum.
+#[pyfunction]
+#[pyo3(signature = (source, processes=None))]
+pub(crate) fn probe_read(py: Python<'_>, source: Array<'_, '_>, processes: Option<usize>) -> PyResult<u64> {
+    let source = self::source(source, "source")?;
+    let work = bytes_of(&source);
+    run(py, &Call { processes, progress: None }, work, |workers| probe::read(workers, &source.view))
+}
+
+/// Write a 64-bit word to all places of an array, for the bandwidth of memory.
+#[pyfunction]
+#[pyo3(signature = (sink, word, processes=None))]
+pub(crate) fn probe_write(py: Python<'_>, sink: Array<'_, '_>, word: u64, processes: Option<usize>) -> PyResult<()> {
+    let sink = self::sink(sink, Order::Raw, &[])?;
+    let work = sink.len() * sink.itemsize();
+    run(py, &Call { processes, progress: None }, work, |workers| probe::write(workers, sink, word))
 }
 
 /// Where the blocks from `first` on begin, of so many that an array of `size` elements is cut into.

@@ -58,6 +58,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(kernels::find_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::groups::count_ids, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::groups::index_of, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::probe_read, module)?)?;
+    module.add_function(wrap_pyfunction!(kernels::probe_write, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::checksums, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::xxh3, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest, module)?)?;

@@ -1,0 +1,55 @@
+"""A page of the records: for each workload its floor and what was reached.
+
+python benches/python/page.py benches/record/KERNELS.json [SCALING.json] > docs/benchmarks.md
+"""
+
+import json
+import sys
+from pathlib import Path
+
+HEAD = """# How fast the kernels are
+
+Written by `benches/python/page.py` from {names}. Times are medians, ours and the peers' one
+after the other in one process; memory's bandwidth was probed before and after. GB/s are bytes that have to be read and
+written at least. The floor is what we promise to reach; **bold** is a row below it.
+"""
+
+
+def main():
+    paths = [Path(name) for name in sys.argv[1:]]
+    kernels, *others = [json.loads(path.read_text()) for path in paths]
+    print(HEAD.format(names=" and ".join(f"`{path.name}`" for path in paths)))
+    machine = dict(kernels["machine"])
+    memory = machine.pop("memory")
+    for name, value in machine.items():
+        print(f"- {name}: {value}")
+    print("\n| memory, GB/s | read | write | fresh pages |\n|---|---|---|---|")
+    for probe in memory:
+        print(f"| {probe['threads']} threads | {probe['read']:.1f} | {probe['write']:.1f} | {probe['fresh']:.1f} |")
+    print("\n| workload | threads | time | GB/s | peer | faster | floor |\n|---|---|---|---|---|---|---|")
+    for row in kernels["rows"]:
+        is_judged = row["floor"] is not None and row["threads"] == machine["threads"]
+        faster = f"{row['speedup']:.1f}x"
+        if is_judged and row["speedup"] < row["floor"]:
+            faster = f"**{faster}**"
+        floor = f"{row['floor']:g}x" if is_judged else ""
+        print(
+            f"| {row['workload']} | {row['threads']} | {1e3 * row['seconds']:.2f} ms | {row['gb_per_s']:.1f} "
+            f"| {row['peer']} | {faster} | {floor} |"
+        )
+    for other in others:
+        print("\n| small arrays | time | more than the peer |\n|---|---|---|")
+        for row in other["rows"]:
+            more = f"{1e6 * row['more']:+.2f} us ({row['peer']})"
+            print(f"| {row['workload']} | {1e6 * row['seconds']:.2f} us | {more} |")
+        print("\n| growth | threads | MiB | time | T(2n) / T(n) | by threads |\n|---|---|---|---|---|---|")
+        for row in other["machine"]["growth"]:
+            growth = "" if row["growth"] is None or row["growth"] != row["growth"] else f"{row['growth']:.2f}"
+            print(
+                f"| {row['workload']} | {row['threads']} | {row['bytes'] >> 20} | {1e3 * row['seconds']:.2f} ms "
+                f"| {growth} | {row['by_threads']:.2f}x |"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Kernels on small arrays beside the calls they replace, and how their times grow with size and threads.
+
+    python benches/python/scaling.py [--repeat N] [--record FILE.json]
+
+From 1,000 elements on, microseconds more than the peer; from 2^26 to 2^30 bytes, T(2n) / T(n) with 1 thread and with
+all.
+"""
+
+import itertools
+
+import bench
+import numpy as np
+import scipy.ndimage
+
+import megalith
+from megalith.arrays.blocks import thread_count
+from megalith.cli.bench import machine
+from megalith.cli.workloads import Workload, measure
+
+RANDOM = np.random.default_rng(0)
+POWERS = 2 ** np.arange(27).reshape(3, 3, 3)
+RULES = np.zeros(1 << 27, bool)
+
+
+def small(n):
+    """Each kernel on about `n` elements, its peer and the peer's way."""
+    values = RANDOM.integers(0, 2, n).astype(np.uint8)
+    floats, lut, kernel = values.astype(np.float64), np.arange(256), np.array([1.0, 2.0, 1.0])
+    starts = megalith.block_ranges(values, 20)[:-1]
+    indices = np.sort(RANDOM.choice(5 * n, n, replace=False))
+    mask = RANDOM.random((n // 100, 10, 10)) < 0.5
+    ids = RANDOM.integers(0, 50, n)
+    yield "where", lambda: megalith.where(values), "numpy.flatnonzero", lambda: np.flatnonzero(values)
+    yield "apply_lut", lambda: megalith.apply_lut(values, lut), "numpy: lut[a]", lambda: lut[values]
+    yield (
+        "correlate1d",
+        lambda: megalith.correlate1d(floats, kernel),
+        "scipy.ndimage",
+        lambda: scipy.ndimage.correlate1d(floats, kernel, mode="constant"),
+    )
+    yield (
+        "block_sums",
+        lambda: megalith.block_sums(values, 20),
+        "numpy.add.reduceat",
+        lambda: np.add.reduceat(values, starts, dtype=np.uint64),
+    )
+
+    def pairs():
+        j = np.searchsorted(indices, indices + 5)
+        j[j == n] = 0
+        i = np.flatnonzero(indices[j] == indices + 5)
+        return np.stack([i, j[i]], axis=1)
+
+    yield "neighbours", lambda: megalith.neighbours(indices, 5), "numpy.searchsorted", pairs
+    yield (
+        "apply_lut_to_index",
+        lambda: megalith.apply_lut_to_index(mask, POWERS, RULES),
+        "scipy.ndimage, take",
+        lambda: RULES.take(scipy.ndimage.correlate(mask.view(np.uint8), POWERS, np.int64, "constant")),
+    )
+
+    def groups():
+        order = np.argsort(ids, kind="stable")
+        bounds = np.searchsorted(ids[order], np.arange(51))
+        return {k: order[a:b] for k, (a, b) in enumerate(itertools.pairwise(bounds)) if b > a}
+
+    yield "spikes_per_cluster", lambda: megalith.select.spikes_per_cluster(ids), "numpy.argsort", groups
+
+
+def large(n, threads):
+    """Each kernel on `n` bytes, into memory that is in use where it can be."""
+    kernel, table = np.hanning(13)[1:-1], RANDOM.integers(0, 200, 1 << 16).astype(np.uint16)
+    values = RANDOM.integers(0, 256, n, dtype=np.uint8)
+    sparse = (values < 26).view(np.uint8)
+    volume = values[: n // 4].astype(np.float32).reshape(-1, 256, 256)
+    words, cube = values.view(np.uint16), sparse[: n // 4].view(bool).reshape(-1, 256, 256)
+    sink, smooth = np.empty_like(words), np.empty_like(volume)
+    indices, ids = np.flatnonzero(values[: n // 4] < 128), values[: n // 4].astype(np.int32)
+    yield "where 1-d uint8, 10 %", lambda: megalith.where(sparse, processes=threads)
+    yield "apply_lut uint16, warm", lambda: megalith.apply_lut(words, table, sink, processes=threads)
+    yield "block_sums uint8", lambda: megalith.block_sums(values, 20, threads)
+    yield (
+        "correlate1d float32, 11 taps, warm",
+        lambda: megalith.correlate1d(volume, kernel, smooth, axis=1, processes=threads),
+    )
+    yield (
+        "apply_lut_to_index 3 x 3 x 3",
+        lambda: megalith.apply_lut_to_index(cube, POWERS, RULES, processes=threads),
+    )
+    yield "neighbours, offset 1000", lambda: megalith.neighbours(indices, 1000, threads)
+    yield "spikes_per_cluster", lambda: megalith.select.spikes_per_cluster(ids, processes=threads)
+
+
+def main():
+    options = bench.parser(__doc__, repeat=5).parse_args()
+    rows, growth = [], []
+    for n in (1000, 10_000, 100_000):
+        for name, ours, peer, theirs in small(n):
+            found = measure(Workload(f"{name}, {n:,} elements", 8 * n, ours, {peer: theirs}), 4 * options.repeat)
+            more = found.seconds - found.peers[peer]
+            rows.append({"workload": found.workload.name, "peer": peer, "seconds": found.seconds, "more": more})
+            print(f"{found.workload.name:<48}{1e6 * found.seconds:>9.2f} us, {1e6 * more:+.2f} of {peer}", flush=True)
+    most = thread_count(None)
+    for bits in range(26, 31):
+        for threads in sorted({1, most}):
+            for name, call in large(1 << bits, threads):
+                seconds = bench.median(call, options.repeat, warm=True)
+                row = {"workload": name, "threads": threads, "bytes": 1 << bits, "seconds": seconds}
+                before = {(r["workload"], r["threads"], r["bytes"]): r["seconds"] for r in growth}
+                row["growth"] = seconds / before.get((name, threads, 1 << (bits - 1)), np.nan)
+                row["by_threads"] = before.get((name, 1, 1 << bits), seconds) / seconds
+                growth.append(row)
+                ratios = f"T(2n) / T(n) {row['growth']:.2f}, by threads {row['by_threads']:.2f}x"
+                print(
+                    f"{name:<40}{threads} threads{1 << bits - 20:>6} MiB{1e3 * seconds:>10.2f} ms  {ratios}", flush=True
+                )
+    bench.record(options, rows, growth=growth, **machine(most))
+
+
+if __name__ == "__main__":
+    main()
