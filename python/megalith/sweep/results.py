@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megalith.exceptions import ArgumentError, KeyMissingError
+from megalith import _checks
+from megalith.exceptions import KeyMissingError
+from megalith.sweep.parameter import plain
 from megalith.sweep.points import Failed, Function, shown
 
 if TYPE_CHECKING:
@@ -140,8 +142,11 @@ class Results(Mapping[Any, Any]):
     def __getitem__(self, point: Any) -> Any:
         if self._index is None:
             self._index = {known: i for i, known in enumerate(self.points)}
-        wanted = point if isinstance(point, tuple) else (point,)
+        wanted = tuple(map(plain, point)) if isinstance(point, tuple) else (plain(point),)
         i = self._index.get(wanted)
+        if i is None and len(self.names) == 1:
+            # The values of one parameter may be tuples.
+            i = self._index.get((point,))
         if i is None:
             message = f"{point!r}: there is no such point of {', '.join(self.names)}"
             raise KeyMissingError(message, key=point, root=self.name)
@@ -228,7 +233,10 @@ class Results(Mapping[Any, Any]):
         ------
         SweepError
             If points have failed again.
+        ArgumentError
+            If the function, or what it depends on, is not what it was: then all of it is to be swept again.
         """
+        self.function.check_unchanged()
         chosen = np.flatnonzero(self._states == FAILED).tolist()
         with self._space._stoppable() as stop:
             self._run(on_error=on_error, verbose=verbose, stop=stop, chosen=chosen)
@@ -329,8 +337,8 @@ class Results(Mapping[Any, Any]):
             yield self.points[i], self._read(int(i))
 
     def _attempts(self, i: int) -> list[dict[str, Any]]:
-        noted = self._failed.get(self._keys[i], [])
-        return noted if self._store is None else [*self._store.attempts(self.function.id, self._keys[i]), *noted]
+        kept = [] if self._store is None else self._store.attempts(self.function.id, self._keys[i])
+        return kept or self._failed.get(self._keys[i], [])
 
     def _estimate(self) -> tuple[int, int, int, float | None, int | None]:
         """Return points, done, to do, and seconds and bytes of the last, by some of those that are done."""
@@ -360,9 +368,7 @@ class Results(Mapping[Any, Any]):
     ) -> None:
         from megalith.sweep.run import Run
 
-        if on_error not in ("raise", "keep"):
-            message = f"on_error: got {on_error!r}, expected 'raise' or 'keep'"
-            raise ArgumentError(message, name="on_error", got=on_error, expected="'raise' or 'keep'")
+        _checks.on_error(on_error)
         Run(self, force=force, on_result=on_result, on_index=on_index, stop=stop).run(
             chosen, on_error=on_error, verbose=verbose
         )

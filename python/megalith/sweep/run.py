@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from megalith import maps
 from megalith.exceptions import SweepError
-from megalith.sweep.points import Outcome, Raised, failure, note_failure, shown, task_of
+from megalith.sweep.points import Outcome, Raised, failure, note_failure, shown, task_of, told
 from megalith.sweep.results import DONE, FAILED, MISSING
 
 if TYPE_CHECKING:
@@ -165,8 +165,8 @@ class Run:
         self._advance(i, is_failed=outcome.raised is not None)
         if outcome.raised is not None:
             self._errors[i] = outcome.raised.error
-            if not self._is_kept:
-                results._failed.setdefault(key, []).append(failure(outcome.raised, self._shown(i)))
+            # Kept here too: on a full disk there is no note of it.
+            results._failed.setdefault(key, []).append(failure(outcome.raised, self._shown(i)))
             self._note(i, FAILED)
             return
         if not self._is_kept:
@@ -195,7 +195,7 @@ class Run:
         results = self._results
         points = [results.points[j] for i in self._errors for j in self._same[results._keys[i]]]
         errors = [error for i, error in self._errors.items() for _ in self._same[results._keys[i]]]
-        first = f"{points[0]}: {type(errors[0]).__name__}: {errors[0]}"
+        first = f"{points[0]}: {told(errors[0])}"
         kept = "the others are kept" if len(points) < n else "none is left"
         message = (
             f"{len(points):,} of {n:,} points of {results.name} failed ({kept}); the first is {first}. "
