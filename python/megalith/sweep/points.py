@@ -279,7 +279,7 @@ class Store:
     def clear(self) -> None:
         """Remove all points of all functions, and nothing else that may lie in the directory."""
         root, emptied = self.entries.root, set[str]()
-        for directory, _, names in os.walk(root):
+        for directory, _, names in os.walk(root, topdown=False):
             # Other results may lie here too.
             if not is_used(directory.removesuffix(f"/{FAILURES}")):
                 continue
@@ -321,7 +321,9 @@ class Store:
         path = Path(directory, f"{function.digest}.json")
         if not path.exists():
             with contextlib.suppress(OSError):
-                _durable.write(path, json.dumps(function._made(function.keys.parts)).encode(), durable=False)
+                _durable.write(
+                    path, json.dumps(function._made(function.keys.parts)).encode(), self.entries.mode, durable=False
+                )
 
 
 @dataclass(frozen=True)
@@ -450,7 +452,7 @@ def note_failure(entries: Entries, function: str, key: str, raised: Raised, argu
         entries.prepare(directory)
         path = f"{directory}/{key}.json"
         noted = json.dumps([*_attempts(path), failure(raised, arguments)][-MOST_ATTEMPTS:], indent=1)
-        _durable.write(Path(path), noted.encode(), durable=False)
+        _durable.write(Path(path), noted.encode(), entries.mode, durable=False)
 
 
 def told(error: BaseException) -> str:
