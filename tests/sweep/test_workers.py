@@ -55,8 +55,8 @@ def test_processes(tmp_path):
     check_equals_serial(2, tmp_path)
 
 
-def test_ipyparallel(tmp_path, ipyparallel_view):
-    check_equals_serial(ipyparallel_view, tmp_path)
+def test_ipyparallel(tmp_path, ipyparallel_client):
+    check_equals_serial(ipyparallel_client.load_balanced_view(), tmp_path)
 
 
 def test_dask(tmp_path, dask_client):

@@ -107,7 +107,7 @@ class Parameter:
         if not is_name:
             message = f"name: got {name!r}, expected the name of an argument: letters, digits and underscores"
             raise ArgumentError(message, name="name", got=name, expected="a name of an argument")
-        if not isinstance(unit, str):  # type: ignore[redundant-expr]
+        if not isinstance(unit, str):
             raise ArgumentError(f"{name}: unit: got {unit!r}, expected a str", name="unit", got=unit, expected="a str")
         self.name = name
         self.unit = unit

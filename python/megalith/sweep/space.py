@@ -144,7 +144,7 @@ class ParameterSpace:
     """
 
     def __init__(self, name: str = "", parameters: Iterable[Parameter] = (), *, context: Context | None = None) -> None:
-        if not isinstance(name, str):  # type: ignore[redundant-expr]
+        if not isinstance(name, str):
             message = f"name: got {name!r}, expected a str; parameters are the second argument"
             raise ArgumentError(message, name="name", got=name, expected="a str")
         if context is not None and not hasattr(context, "cache_dir"):
@@ -366,7 +366,7 @@ class ParameterSpace:
         rows = []
         first: list[dict[Any, Any]] = [{} for _ in parameters]
         for case in listed:
-            row = []
+            row: list[Any] = []
             for parameter in parameters:
                 if parameter.name not in case and parameter._value is UNSET:
                     message = f"cases: {case} has no {parameter.name!r}, which has no value otherwise"
