@@ -651,3 +651,15 @@ def test_a_damaged_point_below_is_computed_and_kept_here(context, tmp_path):
     assert above.sweep(area).counts == {"done": 6}
     assert len(CALLS) == 1
     assert path.read_bytes() == b"damaged"
+
+
+def test_a_link_in_place_of_a_point_is_set_aside_and_the_point_computed(context, tmp_path):
+    boxes(context).sweep(area)
+    path = next((context.cache_dir / "sweeps").rglob("*.npz"))
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    CALLS.clear()
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert boxes(context).sweep(area).counts == {"done": 6}
+    assert len(CALLS) == 1
+    assert not path.is_symlink()

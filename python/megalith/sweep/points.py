@@ -68,6 +68,13 @@ TRIES = 3
 ERRORS = (Exception, SystemExit)
 
 
+# Parts of a function that have to be the same in a worker: packages may have another version there.
+_COMPARED = ("code", "global", "constant global")
+
+# Those that are not the same here, by the digest of the function.
+_others: dict[str, list[str]] = {}
+
+
 class Raised:
     """An exception that may have to travel; here it is the very one that was raised."""
 
@@ -144,6 +151,11 @@ class Function:
             return make()
         finally:
             GIVEN.reset(token)
+
+    def parts(self) -> dict[str, str]:
+        """Return what the function is made of, as it is now."""
+        parts: dict[str, str] = self._made(self.keys.parts)
+        return parts
 
     def check_unchanged(self) -> None:
         """Check that the function still is what it was when this was made.
@@ -265,7 +277,10 @@ class Store:
                 raise FormatError(f"{path}: it is the result of another call", path=path, field="key", got=key)
         except FileNotFoundError:
             return None
-        except FormatError as error:
+        except (FormatError, OSError) as error:
+            # A link is not followed.
+            if isinstance(error, OSError) and error.errno != errno.ELOOP:
+                raise
             if os.path.lexists(path):
                 self.entries.set_aside(path)
                 warnings.warn(f"a point is damaged, and is computed again: {error}", CacheWarning, stacklevel=4)
@@ -321,9 +336,7 @@ class Store:
         path = Path(directory, f"{function.digest}.json")
         if not path.exists():
             with contextlib.suppress(OSError):
-                _durable.write(
-                    path, json.dumps(function._made(function.keys.parts)).encode(), self.entries.mode, durable=False
-                )
+                _durable.write(path, json.dumps(function.parts()).encode(), self.entries.mode, durable=False)
 
 
 @dataclass(frozen=True)
@@ -342,6 +355,10 @@ class Task:
     """Whether the result is given back too."""
     before: Callable[[], object] | None = None
     """What to call before it is computed."""
+    parts: Mapping[str, str] | None = None
+    """What the function is made of where the sweep was started."""
+    process: int = 0
+    """The one in which it was started."""
 
     def __call__(self, arguments: str, kwargs: dict[str, Any]) -> Outcome:
         """Compute a point, unless somebody else does."""
@@ -365,6 +382,8 @@ class Task:
         try:
             if self.before is not None:
                 self.before()
+            if self.parts is not None and os.getpid() != self.process:
+                self._check_parts(self.parts)
             value = as_kept(self.function(**kwargs))
             seconds = time.perf_counter() - begin
             if entries is None:
@@ -377,6 +396,28 @@ class Task:
                 note_failure(entries, self.function_id, key, raised, about["input_args"])
             return Outcome("failed", time.perf_counter() - begin, 0, raised)
         return Outcome("done", seconds, nbytes, None, value if self.gives else None)
+
+    def _check_parts(self, parts: Mapping[str, str]) -> None:
+        """Check that the function is here what it was where its points got their keys.
+
+        Raises
+        ------
+        ArgumentError
+            If it is not: somebody has set a global of a module there, which the worker has imported as it is written.
+        """
+        if self.digest not in _others:
+            here: Mapping[str, str] = {}
+            # What cannot be told apart is not told apart.
+            with contextlib.suppress(Exception):
+                here = Function(self.function).parts()
+            _others[self.digest] = [
+                name for name in parts if name.startswith(_COMPARED) and here.get(name, parts[name]) != parts[name]
+            ]
+        if others := _others[self.digest]:
+            message = (
+                f"{', '.join(others)}: not the same in this worker as where the sweep was started; make it an argument"
+            )
+            raise ArgumentError(message, name="f", got=others, expected="the same in all processes")
 
     def _keep(self, entries: Entries, key: str, value: Any, about: dict[str, Any]) -> int:
         """Write a result; what is asked for here and now is given even if it cannot be kept."""

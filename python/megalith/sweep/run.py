@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from contextlib import contextmanager
@@ -123,7 +124,10 @@ class Run:
         if not todo:
             return []
         results = self._results
-        task = task_of(self._store, self._function, wait=wait, force=self._force)
+        workers = results._space._workers
+        parts = None if workers is None else self._function.parts()
+        options = {"wait": wait, "force": self._force, "parts": parts, "process": os.getpid()}
+        task = task_of(self._store, self._function, **options)
         busy: list[int] = []
 
         def arrived(at: int, outcome: Any) -> None:
@@ -141,7 +145,7 @@ class Run:
             task,
             [results._arguments[i] for i in todo],
             [results._kwargs(results.points[i]) for i in todo],
-            workers=results._space._workers,
+            workers=workers,
             on_error="keep",
             on_result=arrived,
         )
