@@ -663,3 +663,15 @@ def test_a_link_in_place_of_a_point_is_set_aside_and_the_point_computed(context,
         assert boxes(context).sweep(area).counts == {"done": 6}
     assert len(CALLS) == 1
     assert not path.is_symlink()
+
+
+class Speechless:
+    """A value that cannot be shown."""
+
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+def test_values_that_cannot_be_shown_are_swept_all_the_same(context):
+    space = ParameterSpace("", [Parameter("thing", [Speechless()])], context=context)
+    assert list(space.sweep(lambda thing: 3).values()) == [3]

@@ -30,10 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from megalith import _checks, _durable, records
-from megalith.context.entries import SUFFIX, Entries, look
+from megalith.context.entries import SUFFIX, Entries, look, shown
 from megalith.context.keys import FunctionKey
 from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError
 from megalith.maps.failure import packed, unpacked
@@ -54,9 +52,6 @@ MOST_ATTEMPTS = 20
 # Records of up to so many bytes are compared with their checksums when a sweep finds them; of larger ones that
 # happens when they are read.
 SMALL_BYTES = 1 << 16
-
-# What a listing shows of an argument.
-SHOWN = 80
 
 # Points, failures, and what versions of functions are made of.
 _OURS = re.compile(r"[0-9a-f]{32}\.(npz|npz\.damaged|json)")
@@ -279,7 +274,7 @@ class Store:
             return None
         except (FormatError, OSError) as error:
             # A link is not followed.
-            if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            if not isinstance(error, FormatError) and error.errno != errno.ELOOP:
                 raise
             if os.path.lexists(path):
                 self.entries.set_aside(path)
@@ -517,14 +512,6 @@ def _names(directory: str) -> Iterator[str]:
                 yield file.name
     except (FileNotFoundError, NotADirectoryError):
         return
-
-
-def shown(value: Any) -> str:
-    """Return an argument in a few words."""
-    if isinstance(value, np.ndarray):
-        return f"{type(value).__name__}({value.shape}, {value.dtype})"
-    text = repr(value)
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 @functools.cache

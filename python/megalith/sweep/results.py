@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megalith import _checks
+from megalith.context.entries import shown
 from megalith.exceptions import KeyMissingError
 from megalith.sweep.parameter import plain
-from megalith.sweep.points import Failed, Function, shown
+from megalith.sweep.points import Failed, Function
 
 if TYPE_CHECKING:
     import threading

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from megalith import maps
+from megalith.context.entries import shown
 from megalith.exceptions import SweepError
-from megalith.sweep.points import Outcome, Raised, failure, note_failure, shown, task_of, told
+from megalith.sweep.points import Outcome, Raised, failure, note_failure, task_of, told
 from megalith.sweep.results import DONE, FAILED, MISSING
 
 if TYPE_CHECKING:
