@@ -268,3 +268,8 @@ def test_pictures_in_memory_that_is_used_again_stay_what_they_were():
         return memoryview(canvas)
 
     assert [found[0, 0] for found in one(draw, None, i=[1, 2]).values()] == [1, 2]
+
+
+def test_points_can_be_looked_up_by_any_equal_number(context):
+    found = one(lambda x: -x, context, x=[1, 2])
+    assert found[np.float32(2)] == found[2.0] == found[np.int8(2)] == -2

@@ -270,7 +270,8 @@ class Results(Mapping[Any, Any]):
         -------
         table : pandas.DataFrame
             Columns of the parameters that change, of the outputs, and ``status``. A dict gives a column for each key, a
-            tuple one for each part. Where there is no result, there is NaN, or None.
+            tuple one for each part. Where there is no result, there is NaN, or None. A name that a parameter has ends
+            in an underscore.
 
         Raises
         ------
@@ -291,7 +292,7 @@ class Results(Mapping[Any, Any]):
             there is one dimension, ``run``. A dict gives a variable for each key, a tuple one for each part; arrays of
             the same shape have further dimensions and are read from disk as they are used. ``status`` says whether a
             point is done, failed, running, missing or excluded (by `ParameterSpace.where`); where there is no result,
-            there is NaN, or None.
+            there is NaN, or None. A name that a parameter has ends in an underscore.
 
         Raises
         ------

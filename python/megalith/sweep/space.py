@@ -116,7 +116,8 @@ class ParameterSpace:
     -----
     A point is known by the code of the function (and of what it reaches, as in `megalith.Context.cache`), by the values
     of the parameters that the function takes, and by `dependencies`; not by the space. Two processes that sweep the
-    same space share the work.
+    same space share the work. Of a space that a closure or the object of a method reaches, the present values count of
+    those parameters that the function is not given.
 
     Examples
     --------
