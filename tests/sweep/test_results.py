@@ -273,3 +273,9 @@ def test_pictures_in_memory_that_is_used_again_stay_what_they_were():
 def test_points_can_be_looked_up_by_any_equal_number(context):
     found = one(lambda x: -x, context, x=[1, 2])
     assert found[np.float32(2)] == found[2.0] == found[np.int8(2)] == -2
+
+
+def test_results_with_nan_pickle(context):
+    found = pickle.loads(pickle.dumps(one(lambda x: x, context, x=[float("nan"), 1.0])))
+    assert np.isnan(found[float("nan")])
+    assert found.to_xarray()["<lambda>"].sel(x=1.0) == 1.0

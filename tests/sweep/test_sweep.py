@@ -478,6 +478,19 @@ def test_a_closure_over_the_space_is_computed_once(context):
     assert len(CALLS) == 6
 
 
+def test_a_closure_that_takes_all_parameters_is_computed_once(context):
+    space = boxes(context)
+
+    def f(**values):
+        CALLS.append(values)
+        return f"{space.name} {values}"
+
+    space.sweep(f)
+    space["length"].value, space["width"].value = 2, 7
+    space.sweep(f)
+    assert len(CALLS) == 6
+
+
 def test_a_value_that_a_closure_looks_at_counts(context):
     space = boxes(context)
     width = space["width"]
@@ -675,3 +688,12 @@ class Speechless:
 def test_values_that_cannot_be_shown_are_swept_all_the_same(context):
     space = ParameterSpace("", [Parameter("thing", [Speechless()])], context=context)
     assert list(space.sweep(lambda thing: 3).values()) == [3]
+
+
+def test_an_object_that_cannot_be_a_key_is_named_with_what_mends_it(context):
+    app = App(context)
+    app.lock = threading.Lock()
+    with pytest.raises(
+        DTypeError, match=r"self\.lock.*a lock cannot be a key; sweep a function that does not reach it"
+    ):
+        app.space.sweep(app.render)

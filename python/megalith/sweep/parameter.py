@@ -18,6 +18,9 @@ from megalith.records.encoding import register
 SHOWN = 8
 
 
+# Among the names of arguments: whatever there is.
+ALL = "**"
+
 GIVEN: ContextVar[frozenset[str] | None] = ContextVar("megalith_given", default=None)
 """Names of the arguments of the function whose key is made.
 
@@ -144,7 +147,7 @@ class Parameter:
         """Return what stands for it where it is a part of a key."""
         given = GIVEN.get()
         if given is not None:
-            return (self.name,) if self.name in given else (self.name, self.value)
+            return (self.name,) if self.name in given or ALL in given else (self.name, self.value)
         return (self.name, self.value, self.default, self.unit, self._range, self._values, self._source, self._derive)
 
     def _space(self) -> str:

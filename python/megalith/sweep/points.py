@@ -35,8 +35,9 @@ from megalith.context.entries import SUFFIX, Entries, look, shown
 from megalith.context.keys import FunctionKey
 from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError
 from megalith.maps.failure import packed, unpacked
+from megalith.records.encoding import MEND
 from megalith.sweep.claims import BusyError, claimed, count, is_used, mark_used, running
-from megalith.sweep.parameter import GIVEN, Parameter
+from megalith.sweep.parameter import ALL, GIVEN, Parameter
 from megalith.sweep.pictures import as_kept
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ _OURS = re.compile(r"[0-9a-f]{32}\.(npz|npz\.damaged|json)")
 
 # How often a point is waited for that is gone when it is read, or written where its directory is gone.
 TRIES = 3
+
+MEND_HERE = "sweep a function that does not reach it, or say how by megalith.context.register_digest"
 
 # What stops a point, and is kept as its failure. KeyboardInterrupt is meant for the whole sweep.
 ERRORS = (Exception, SystemExit)
@@ -133,7 +136,8 @@ class Function:
         except (TypeError, ValueError):
             message = f"f: the arguments of {function!r} have no names"
             raise ArgumentError(message, name="f", got=function, expected="a function of parameters") from None
-        self._given = frozenset(self._arguments)
+        takes_all = any(argument.kind is inspect.Parameter.VAR_KEYWORD for argument in self._arguments.values())
+        self._given = frozenset([*self._arguments, *([ALL] if takes_all else [])])
         self.keys = self._made(lambda: FunctionKey(function, depends=depends))
         self.name = self.keys.name.rpartition(".")[2]
         self.id = "/".join(self.keys.path)
@@ -144,6 +148,10 @@ class Function:
         token = GIVEN.set(self._given)
         try:
             return make()
+        except DTypeError as error:
+            # What mends it elsewhere is no option of a sweep.
+            error.message = error.message.replace(MEND, MEND_HERE)
+            raise
         finally:
             GIVEN.reset(token)
 

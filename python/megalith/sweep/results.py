@@ -50,7 +50,8 @@ def point_type(names: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def _point(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
-    return point_type(names)(*values)
+    # The one NaN that is found again.
+    return point_type(names)(*map(plain, values))
 
 
 class Results(Mapping[Any, Any]):

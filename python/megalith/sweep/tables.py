@@ -10,6 +10,7 @@ import numpy as np
 
 from megalith._optional import require
 from megalith.exceptions import KeyMissingError
+from megalith.sweep.parameter import plain
 from megalith.sweep.results import DONE, EXCLUDED, STATES
 
 if TYPE_CHECKING:
@@ -163,9 +164,11 @@ def _places(results: Results, axes: Sequence[Any], shape: tuple[int, ...]) -> An
     places = np.zeros(len(results.points), np.int64)
     start = 0
     for (_, names, rows), n in zip(axes, shape, strict=True):
-        found = {tuple(row): i for i, row in reversed(list(enumerate(rows)))}
+        found = {tuple(map(plain, row)): i for i, row in reversed(list(enumerate(rows)))}
         ends = slice(start, start + len(names))
-        places = places * n + np.array([found[point[ends]] for point in map(tuple, results.points)], np.int64)
+        places = places * n + np.array(
+            [found[tuple(map(plain, point[ends]))] for point in map(tuple, results.points)], np.int64
+        )
         start += len(names)
     return places
 
