@@ -276,6 +276,10 @@ def test_points_can_be_looked_up_by_any_equal_number(context):
 
 
 def test_results_with_nan_pickle(context):
-    found = pickle.loads(pickle.dumps(one(lambda x: x, context, x=[float("nan"), 1.0])))
+    found = pickle.loads(pickle.dumps(one(negative, context, x=[float("nan"), 1.0])))
     assert np.isnan(found[float("nan")])
-    assert found.to_xarray()["<lambda>"].sel(x=1.0) == 1.0
+    assert found.to_xarray().negative.sel(x=1.0) == -1.0
+
+
+def negative(x):
+    return -x

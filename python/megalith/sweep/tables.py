@@ -166,9 +166,8 @@ def _places(results: Results, axes: Sequence[Any], shape: tuple[int, ...]) -> An
     for (_, names, rows), n in zip(axes, shape, strict=True):
         found = {tuple(map(plain, row)): i for i, row in reversed(list(enumerate(rows)))}
         ends = slice(start, start + len(names))
-        places = places * n + np.array(
-            [found[tuple(map(plain, point[ends]))] for point in map(tuple, results.points)], np.int64
-        )
+        at = [found[tuple(map(plain, point[ends]))] for point in map(tuple, results.points)]
+        places = places * n + np.array(at, np.int64)
         start += len(names)
     return places
 
