@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from megalith import maps
 from megalith.context.entries import shown
 from megalith.exceptions import SweepError
+from megalith.shared.caching import is_making
 from megalith.sweep.points import Outcome, Raised, failure, note_failure, task_of, told
 from megalith.sweep.results import DONE, FAILED, MISSING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # How often the bar counts what is running.
 COUNT_S = 0.5
+
+# How long it is until points that others are at are looked at again.
+SHORTEST_S, LONGEST_S = 0.01, 0.25
 
 
 class _StoppedError(Exception):
@@ -83,10 +87,13 @@ class Run:
                 if self._is_kept and todo:
                     assert self._store is not None
                     self._store.prepare(self._function)
-                busy = self._compute(todo, wait=False)
+                busy, pause = self._compute(todo, wait=False), SHORTEST_S
                 while busy:
-                    # Others are at them; what they give up is computed here.
-                    busy = self._compute(busy, wait=True)
+                    # Others are at them; what they give up is computed here. A point of another sweep does not wait.
+                    if self._stop.wait(0 if is_making() else pause):
+                        raise _StoppedError
+                    pause = min(2 * pause, LONGEST_S)
+                    busy = self._compute(busy, wait=is_making())
         except _StoppedError:
             pass
         if self._errors and on_error == "raise":
