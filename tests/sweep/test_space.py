@@ -177,6 +177,7 @@ def test_ten_thousand_cases_of_as_many_values_are_found_at_once(monkeypatch):
 def test_spaces_are_shown_whatever_their_size_and_conditions():
     huge = space_of(**{f"p{i}": range(1000) for i in range(10)})
     assert f"{10**30:,} points" in repr(huge)
+    assert huge.dry_run().points == 10**30
     asked = []
     conditioned = space_of(a=range(1000), b=range(1000)).where(lambda a, b: asked.append((a, b)))
     assert "1,000,000 points at most" in repr(conditioned)

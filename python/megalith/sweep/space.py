@@ -165,9 +165,7 @@ class ParameterSpace:
             n_most = sum(block.size for block in blocks)
             if n_most > MOST_COUNTED and (len(blocks) > 1 or blocks[0].conditions):
                 return f"{n_most:,} points at most"
-            # Of one block there may be more than len() can say.
-            n = blocks[0].count(self._fixed()) if len(blocks) == 1 else len(self)
-            return f"{n:,} points"
+            return f"{self._count():,} points"
         except ArgumentError:
             return "no points yet"
         except Exception as error:  # A condition may raise anything.
@@ -422,6 +420,10 @@ class ParameterSpace:
         return self._with([one * two for one in self._now() for two in other._now()])
 
     def __len__(self) -> int:
+        return self._count()
+
+    def _count(self) -> int:
+        """Return the number of points, which may be more than len() can say."""
         blocks = self._now()
         if len(blocks) == 1:
             return blocks[0].count(self._fixed())
@@ -636,7 +638,7 @@ class ParameterSpace:
         DryRun(points=3, cached=0, to_do=3, seconds=None, nbytes=None)
         """
         if f is None:
-            n = len(self) if params is None else len(self.product(*params))
+            n = (self if params is None else self.product(*params))._count()
             return DryRun(n, 0, n, None, None)
         return DryRun(*self._results(f, params, dependencies)._estimate())
 
