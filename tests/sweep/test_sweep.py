@@ -697,3 +697,16 @@ def test_an_object_that_cannot_be_a_key_is_named_with_what_mends_it(context):
         DTypeError, match=r"self\.lock.*a lock cannot be a key; sweep a function that does not reach it"
     ):
         app.space.sweep(app.render)
+
+
+def test_retry_of_a_sweep_that_computed_anew_does_so_too(context):
+    space = boxes(context)
+    space.sweep(area)
+    BAD.add((2, 5))
+    found = space.sweep(area, force_recompute=True, on_error="keep")
+    assert found.counts == {"done": 5, "failed": 1}
+    assert space.run_process(area, {"length": 2}) == 10
+    CALLS.clear()
+    BAD.clear()
+    assert found.retry().counts == {"done": 6}
+    assert CALLS == [(2, 5)]

@@ -120,6 +120,7 @@ class Results(Mapping[Any, Any]):
             self._arguments.append(arguments)
         self._memory: dict[str, Any] = {}
         self._failed: dict[str, list[dict[str, Any]]] = {}
+        self._is_forced = False
         self._states = np.zeros(len(self.points), np.uint8)
         self._index: dict[Any, int] | None = None
         self.refresh()
@@ -241,7 +242,8 @@ class Results(Mapping[Any, Any]):
         self.function.check_unchanged()
         chosen = np.flatnonzero(self._states == FAILED).tolist()
         with self._space._stoppable() as stop:
-            self._run(on_error=on_error, verbose=verbose, stop=stop, chosen=chosen)
+            # What failed to be computed anew is still there as it was before.
+            self._run(force=self._is_forced, on_error=on_error, verbose=verbose, stop=stop, chosen=chosen)
         return self
 
     def to_dict(self) -> dict[Any, Any]:
@@ -372,6 +374,7 @@ class Results(Mapping[Any, Any]):
         from megalith.sweep.run import Run
 
         _checks.on_error(on_error)
+        self._is_forced = force
         Run(self, force=force, on_result=on_result, on_index=on_index, stop=stop).run(
             chosen, on_error=on_error, verbose=verbose
         )

@@ -462,7 +462,7 @@ class ParameterSpace:
         dependencies : sequence
             What else results depend on: functions (by code), pathlib.Paths (by content), Parameters (by value), values.
         force_recompute : bool
-            Whether to compute what is done too.
+            Whether to compute what is done too. A point that fails then keeps the result that it had.
         on_error : {'raise', 'keep'}
             Whether a SweepError is raised at the end if points have failed. The others are computed in any case.
         verbose : bool
