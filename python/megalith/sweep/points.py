@@ -290,6 +290,10 @@ class Store:
             return None
         return found
 
+    def has_note(self, function: str, key: str) -> bool:
+        """Whether there is a note that a point failed."""
+        return os.path.exists(f"{self.entries.root}/{function}/{FAILURES}/{key}.json")  # noqa: PTH110
+
     def attempts(self, function: str, key: str) -> list[dict[str, Any]]:
         """Return each time a point failed."""
         return _attempts(f"{self.entries.root}/{function}/{FAILURES}/{key}.json")

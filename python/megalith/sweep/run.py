@@ -177,8 +177,9 @@ class Run:
         self._advance(i, is_failed=outcome.raised is not None)
         if outcome.raised is not None:
             self._errors[i] = outcome.raised.error
-            # Kept here too: on a full disk there is no note of it.
-            results._failed.setdefault(key, []).append(failure(outcome.raised, self._shown(i)))
+            # On a full disk there is no note of it.
+            if self._store is None or not self._store.has_note(self._function.id, key):
+                results._failed.setdefault(key, []).append(failure(outcome.raised, self._shown(i)))
             self._note(i, FAILED)
             return
         if not self._is_kept:
