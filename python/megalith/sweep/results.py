@@ -343,7 +343,7 @@ class Results(Mapping[Any, Any]):
 
     def _attempts(self, i: int) -> list[dict[str, Any]]:
         kept = [] if self._store is None else self._store.attempts(self.function.id, self._keys[i])
-        return kept or self._failed.get(self._keys[i], [])
+        return [*kept, *self._failed.get(self._keys[i], [])]
 
     def _estimate(self) -> tuple[int, int, int, float | None, int | None]:
         """Return points, done, to do, and seconds and bytes of the last, by some of those that are done."""

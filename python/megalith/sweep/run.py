@@ -178,7 +178,8 @@ class Run:
         if outcome.raised is not None:
             self._errors[i] = outcome.raised.error
             # On a full disk there is no note of it.
-            if self._store is None or not self._store.has_note(self._function.id, key):
+            is_noted = self._is_kept and self._store is not None and self._store.has_note(self._function.id, key)
+            if not is_noted:
                 results._failed.setdefault(key, []).append(failure(outcome.raised, self._shown(i)))
             self._note(i, FAILED)
             return
