@@ -1,4 +1,4 @@
-"""Settings of the whole suite: Hypothesis profiles, a limit on the time of each test, and a clean slate after it.
+"""Settings of the whole suite: Hypothesis profiles, a limit on the time of each test, a clean slate after it; clusters.
 
 The groups of element types (INTS, FLOATS, NUMERIC, ALL) and the pairwise cases are in `megalith.testing.cases`.
 MEGALITH_HYPOTHESIS chooses the profile: `ci` (few examples, always the same), `default`, `nightly` (very many).
@@ -7,6 +7,7 @@ MEGALITH_HYPOTHESIS chooses the profile: `ci` (few examples, always the same), `
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -56,3 +57,39 @@ def settings_as_they_were() -> Iterator[None]:
 def root() -> Path:
     """The top of the repository."""
     return Path(__file__).resolve().parents[1]
+
+
+def engines(n: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Start a cluster of n ipyparallel engines, and give its client."""
+    ipyparallel = pytest.importorskip("ipyparallel", reason="ipyparallel comes with the test extra")
+    before = os.environ.get("IPYTHONDIR")
+    os.environ["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
+    try:
+        with ipyparallel.Cluster(n=n, log_level=40) as client:
+            yield client
+    finally:
+        if before is None:
+            del os.environ["IPYTHONDIR"]
+        else:
+            os.environ["IPYTHONDIR"] = before
+
+
+@pytest.fixture(scope="session")
+def ipyparallel_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A client of a cluster of two engines, started once."""
+    yield from engines(2, tmp_path_factory)
+
+
+@pytest.fixture
+def doomed_ipyparallel_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A client of a cluster whose engines may be killed: four, so that one is left."""
+    yield from engines(4, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def dask_client() -> Iterator[Any]:
+    """A client of a cluster of two processes, started once; it is nobody's default."""
+    distributed = pytest.importorskip("distributed", reason="dask comes with the test extra")
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        yield client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import sys
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,33 @@ def thread_count(processes: Processes) -> int | None:
         message = f"processes: got {processes!r}, expected a whole number of 1 or more, 'serial' or None"
         raise ArgumentError(message, name="processes", got=processes, expected="int >= 1, 'serial' or None")
     return min(positive_int("processes", processes), sys.maxsize)
+
+
+def on_error(value: Any) -> None:
+    """Check what is to be done where something fails.
+
+    Raises
+    ------
+    ArgumentError
+        If it is neither 'raise' nor 'keep'.
+    """
+    if value not in ("raise", "keep"):
+        message = f"on_error: got {value!r}, expected 'raise' or 'keep'"
+        raise ArgumentError(message, name="on_error", got=value, expected="'raise' or 'keep'")
+
+
+def returning(f: Any) -> None:
+    """Check that a function gives its result when it is called.
+
+    Raises
+    ------
+    ArgumentError
+        If it is a coroutine function.
+    """
+    if inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__):
+        name = getattr(f, "__name__", None) or type(f).__name__
+        message = f"f: got the coroutine function {name}, expected one that returns: lambda x: asyncio.run(f(x))"
+        raise ArgumentError(message, name="f", got=f, expected="a function")
 
 
 def axis_index(axis: Any, ndim: int) -> int:

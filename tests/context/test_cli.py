@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megalith import Context
+from megalith import Context, Parameter, ParameterSpace
 from megalith.cli import main
 from megalith.context.disk import Memory
 
@@ -87,3 +87,61 @@ def test_a_directory_of_memory_is_understood(tmp_path, capsys):
 def test_a_directory_that_is_missing_is_said(tmp_path, capsys):
     assert main(["cache", "ls", str(tmp_path / "none")]) == 1
     assert "is no directory" in capsys.readouterr().err
+
+
+def volume(edge):
+    return edge**3
+
+
+@pytest.fixture
+def with_sweep(cache):
+    """A directory that has points of a sweep beside cached results."""
+    space = ParameterSpace("", [Parameter("edge", [4, 5, 6])], context=Context(cache[0]))
+    space.sweep(volume)
+    space.sweep(lambda edge: 1 / (edge - 4), on_error="keep")
+    return space
+
+
+def test_points_of_sweeps_are_listed_and_summed_up_beside_results(cache, with_sweep, capsys):
+    assert main(["cache", "ls", str(cache[0])]) == 0
+    out = capsys.readouterr().out
+    assert out.count("cube ") == 3
+    assert re.search(r"volume \(sweep\) +edge=4 ", out)
+    assert "3 results and 5 points of sweeps" in out
+    assert main(["cache", "du", str(cache[0])]) == 0
+    assert re.search(r"volume \(sweep\) +3 ", capsys.readouterr().out)
+
+
+def test_points_of_sweeps_are_verified(cache, with_sweep, capsys):
+    assert main(["cache", "verify", str(cache[0])]) == 0
+    assert "3 results and 5 points of sweeps" in capsys.readouterr().out
+    next((cache[0] / "sweeps").rglob("volume/*.npz")).write_bytes(b"damaged")
+    assert main(["cache", "verify", "--remove", str(cache[0])]) == 1
+    assert "1 damaged (removed)" in capsys.readouterr().out
+    assert with_sweep.results(volume).counts == {"done": 2, "missing": 1}
+
+
+def test_prune_leaves_points_of_sweeps_unless_told(cache, with_sweep, capsys):
+    assert main(["cache", "prune", "--max-bytes", "0", str(cache[0])]) == 0
+    out = capsys.readouterr().out
+    assert "3 results removed" in out
+    assert re.search(r"5 points of sweeps, .* stay; --sweeps removes them too", out)
+    assert len(with_sweep.results(volume)) == 3
+    assert main(["cache", "prune", "--max-bytes", "0", "--sweeps", str(cache[0])]) == 0
+    assert "5 points of sweeps removed" in capsys.readouterr().out
+    assert len(with_sweep.results(volume)) == 0
+
+
+def test_clear_removes_points_of_sweeps_and_notes_of_failures(cache, with_sweep, capsys):
+    assert main(["cache", "clear", str(cache[0])]) == 0
+    assert "3 results and 5 points of sweeps removed" in capsys.readouterr().out
+    assert not list((cache[0] / "sweeps").rglob("*.npz"))
+    assert not list((cache[0] / "sweeps").rglob("failures/*"))
+
+
+def test_a_directory_of_sweeps_alone_is_understood(tmp_path, capsys):
+    space = ParameterSpace("", [Parameter("edge", [4, 5, 6])])
+    space.enable_cache(tmp_path / "points")
+    space.sweep(volume)
+    assert main(["cache", "ls", str(tmp_path / "points")]) == 0
+    assert capsys.readouterr().out.count("volume (sweep)") == 3

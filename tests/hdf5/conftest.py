@@ -1,7 +1,6 @@
 """Every kind of worker, and what the tests compute on them."""
 
 import os
-import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,32 +19,6 @@ def threads():
 def processes():
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
         yield executor
-
-
-@pytest.fixture(scope="session")
-def engines():
-    """A load-balanced view of an ipyparallel cluster with two engines."""
-    ipyparallel = pytest.importorskip("ipyparallel")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with ipyparallel.Cluster(n=2, log_level=40) as client:
-            client.wait_for_engines(2)
-            yield client.load_balanced_view()
-
-
-@pytest.fixture(scope="session")
-def dask_client():
-    """A client of a dask cluster of two processes."""
-    distributed = pytest.importorskip("distributed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with (
-            distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
-            ) as cluster,
-            distributed.Client(cluster, set_as_default=False) as client,
-        ):
-            yield client
 
 
 @pytest.fixture

@@ -185,8 +185,8 @@ class TestOnLoky(LayoutTests):
 
 class TestOnIpyparallel(LayoutTests):
     @pytest.fixture
-    def workers(self, engines):
-        return engines
+    def workers(self, ipyparallel_client):
+        return ipyparallel_client.load_balanced_view()
 
 
 class TestOnDask(LayoutTests):

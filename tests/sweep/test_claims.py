@@ -160,3 +160,36 @@ os.kill(grandchild, signal.SIGKILL)
 
 def test_a_child_that_was_forked_meanwhile_does_not_hold_a_claim(tmp_path):
     assert run_python(FORKED, tmp_path).check() == "True\n"
+
+
+def test_a_sweep_that_waits_for_another_process_can_be_stopped(tmp_path):
+    program = """
+    import os, time
+    from pathlib import Path
+    from megalith import Context, Parameter, ParameterSpace
+
+    here = Path(__file__).parent
+
+    def slow(i):
+        (here / "begun").touch()
+        while not (here / "go").exists():
+            time.sleep(0.001)
+        return i
+
+    space = ParameterSpace("", [Parameter("i", [0])], context=Context(here / "cache"))
+    other = os.fork()
+    if not other:
+        space.sweep(slow)
+        os._exit(0)
+    while not (here / "begun").exists():
+        time.sleep(0.001)
+    job = space.sweep_async(slow)
+    time.sleep(0.2)
+    print(job.ready())
+    space.stop_sweep()
+    print(job.get().counts, space.results(slow).counts)
+    (here / "go").touch()
+    os.waitpid(other, 0)
+    print(space.sweep(slow).to_dict() == {(0,): 0})
+    """
+    assert run_python(program, tmp_path).check().splitlines() == ["False", "{'missing': 1} {'running': 1}", "True"]

@@ -174,3 +174,112 @@ def test_results_can_be_pickled_and_shown(space):
     html = found._repr_html_()
     assert "<td>failed</td>" in html
     assert "&#x27;reflect&#x27;" in html
+
+
+def one(f, context, **values):
+    return ParameterSpace("", [Parameter(name, listed) for name, listed in values.items()], context=context).sweep(f)
+
+
+def test_outputs_that_would_share_a_name_all_have_one(context):
+    found = one(lambda x: {"x": 10 + x, "x_": 20 + x, "status": 30 + x}, context, x=[0, 1])
+    table = found.to_dataframe()
+    assert table.columns.tolist() == ["x", "x__", "x_", "status_", "status"]
+    assert table["x__"].tolist() == [10, 11]
+    dataset = found.to_xarray()
+    assert {name: dataset[name].values.tolist() for name in ("x__", "x_", "status_")} == {
+        "x__": [10, 11],
+        "x_": [20, 21],
+        "status_": [30, 31],
+    }
+
+
+def test_parameters_called_status_and_run_keep_their_values(context):
+    found = one(lambda status: -status, context, status=[5, 6])
+    assert found.to_dataframe().status.tolist() == [5, 6]
+    dataset = found.to_xarray()
+    assert dataset.status.values.tolist() == [5, 6]
+    assert dataset.status_.values.tolist() == ["done", "done"]
+    space = ParameterSpace("", [Parameter("run", [7, 8]), Parameter("x", [1, 2])], context=context)
+    for points in (space, space.zip("run", "x"), space.zip("x", "run"), space.product("x") + space.product("run")):
+        dataset = points.sweep(lambda run, x: run * x).to_xarray()
+        assert set(dataset.run.values.tolist()) == {7, 8}
+
+
+def test_values_that_one_array_cannot_hold_stay_what_they_are(context):
+    big = one(lambda n: n, context, n=[2**63, -1, 2**70]).to_dataframe()
+    assert big.n.tolist() == big.iloc[:, 1].tolist() == [2**63, -1, 2**70]
+    nothing = one(lambda n: repr(n), context, n=[None, 1, 2])
+    assert nothing.to_dataframe().n.tolist() == nothing.to_xarray().n.values.tolist() == [None, 1, 2]
+    holes = ParameterSpace("", [Parameter("n", [2**53 + 1, 0])], context=context).sweep(
+        lambda n: n if n else 1 / 0, on_error="keep"
+    )
+    assert holes.to_dataframe().iloc[:, 1].tolist() == [2**53 + 1, None]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (np.arange(2), np.array(["a", "b"])),
+        (np.arange(2), np.array(["2020-01-01", "2021-01-01"], "M8[D]")),
+        (1, np.datetime64("2020-01-01")),
+        (1, np.bytes_(b"a")),
+    ],
+)
+def test_outputs_of_types_that_do_not_mix_are_objects(context, pair):
+    variable = one(lambda i: pair[i], context, i=[0, 1]).to_xarray()["<lambda>"].load()
+    assert variable.dtype == object
+    assert np.array_equal(variable.values[0], pair[0])
+    assert np.array_equal(variable.values[1], pair[1])
+
+
+def test_a_data_set_whose_points_are_gone_says_so(context):
+    space = ParameterSpace("", [Parameter("i", [0, 1])], context=context)
+    dataset = space.sweep(lambda i: np.arange(3) + i).to_xarray()
+    space.clear_cache()
+    with pytest.raises(KeyMissingError, match="not on disk any more"):
+        dataset.load()
+
+
+def test_points_whose_only_value_is_a_tuple_are_found(context):
+    assert one(lambda size: sum(size), context, size=[(1, 2), (3, 4)])[3, 4] == 7
+
+
+def test_linked_values_that_are_nan_have_their_place(context):
+    source, follower = Parameter("a", [1, 2]), Parameter("b")
+    follower.link(source, lambda _: float("nan"))
+    found = ParameterSpace("", [source, follower], context=context).sweep(lambda a, b: a).to_xarray()
+    assert found.a.values.tolist() == [1, 2]
+
+
+def test_images_with_a_palette_are_pixels(context):
+    image = pytest.importorskip("PIL.Image")
+
+    def red(i):
+        return image.new("RGB", (4, 3), (255, 0, 0)).convert("P")
+
+    assert one(red, context, i=[0])[0].tolist() == [[[255, 0, 0]] * 4] * 3
+
+
+def test_pictures_in_memory_that_is_used_again_stay_what_they_were():
+    canvas = np.zeros((2, 2), np.uint8)
+
+    def draw(i):
+        canvas[:] = i
+        return memoryview(canvas)
+
+    assert [found[0, 0] for found in one(draw, None, i=[1, 2]).values()] == [1, 2]
+
+
+def test_points_can_be_looked_up_by_any_equal_number(context):
+    found = one(lambda x: -x, context, x=[1, 2])
+    assert found[np.float32(2)] == found[2.0] == found[np.int8(2)] == -2
+
+
+def test_results_with_nan_pickle(context):
+    found = pickle.loads(pickle.dumps(one(negative, context, x=[float("nan"), 1.0])))
+    assert np.isnan(found[float("nan")])
+    assert found.to_xarray().negative.sel(x=1.0) == -1.0
+
+
+def negative(x):
+    return -x

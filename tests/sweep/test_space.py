@@ -146,3 +146,56 @@ def test_representations_show_parameters_and_points():
     space = ParameterSpace("boxes", [Parameter("a", [1, 2], unit="mm")])
     assert repr(space) == "ParameterSpace('boxes', [a], 2 points)"
     assert "<td>a</td><td>[1, 2]</td><td>mm</td><td>1</td>" in space._repr_html_()
+
+
+def test_cases_that_differ_in_the_type_of_equal_numbers_are_one_and_bools_are_refused():
+    space = ParameterSpace("", [Parameter("a")])
+    assert points(space.cases([{"a": 1}, {"a": 1.0}, {"a": 2}])) == [(1,), (2,)]
+    with pytest.raises(ArgumentError, match="True stands in it with 1, which is equal"):
+        space.cases([{"a": 1}, {"a": True}])
+    with pytest.raises(ArgumentError, match="tuples, not lists"):
+        space.cases([{"a": [1, 2]}])
+
+
+def test_a_nan_is_one_value_and_is_found_again():
+    with pytest.raises(ArgumentError, match="stands in it twice"):
+        Parameter("a", [float("nan"), np.float64("nan")])
+    space = space_of(a=[float("nan"), 1.0])
+    assert space.sweep(lambda a: str(a))[float("nan")] == "nan"
+
+
+def test_ten_thousand_cases_of_as_many_values_are_found_at_once(monkeypatch):
+    from megalith.sweep import parameter
+
+    compared = []
+    monkeypatch.setattr(parameter, "find", lambda *given: compared.append(given))
+    space = space_of(a=range(10_000))
+    assert len(space.cases([{"a": float(i)} for i in range(10_000)])) == 10_000
+    assert compared == []
+
+
+def test_spaces_are_shown_whatever_their_size_and_conditions():
+    huge = space_of(**{f"p{i}": range(1000) for i in range(10)})
+    assert f"{10**30:,} points" in repr(huge)
+    assert huge.dry_run().points == 10**30
+    asked = []
+    conditioned = space_of(a=range(1000), b=range(1000)).where(lambda a, b: asked.append((a, b)))
+    assert "1,000,000 points at most" in repr(conditioned)
+    assert asked == []
+
+
+def test_a_space_whose_condition_raises_is_shown():
+    space = space_of(a=[0, 1]).where(lambda a: 1 / a)
+    assert "points unknown: ZeroDivisionError" in repr(space)
+    assert "ZeroDivisionError" in space._repr_html_()
+    with pytest.raises(ZeroDivisionError):
+        len(space)
+
+
+def test_arguments_in_the_wrong_place_are_told():
+    with pytest.raises(ArgumentError, match="parameters are the second argument"):
+        ParameterSpace([Parameter("a", [1])])
+    with pytest.raises(ArgumentError, match=r"expected a megalith\.Context"):
+        ParameterSpace("", [Parameter("a", [1])], context="cache")
+    with pytest.raises(ArgumentError, match="unit: got None"):
+        Parameter("a", [1], unit=None)

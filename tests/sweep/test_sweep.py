@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -434,3 +435,278 @@ def test_a_sweep_of_nothing_is_an_error_and_one_without_points_is_not(context):
     with pytest.raises(ArgumentError, match="nothing to sweep"):
         ParameterSpace("", [Parameter("x")], context=context).sweep(abs)
     assert len(boxes(context).where(lambda length: length > 9).sweep(area)) == 0
+
+
+class App:
+    """An object that has a space and sweeps a method over it."""
+
+    def __init__(self, context):
+        self.space = boxes(context)
+        self.scale = 1
+
+    def render(self, length):
+        CALLS.append(length)
+        return self.scale * length
+
+
+def test_a_method_of_what_has_the_space_is_computed_once(context):
+    app = App(context)
+    app.space.sweep(app.render)
+    app.space["length"].value = 3
+    app.space["length"].register_callback(print)
+    app.space.sweep(app.render)
+    again = App(context)
+    again.space.sweep(again.render)
+    assert CALLS == [1, 2, 3]
+    again.space["width"].value = 7  # It is not given, so the method may look at it.
+    again.space.sweep(again.render)
+    again.scale = 2
+    assert again.space.sweep(again.render)[1, 5] == 2
+    assert len(CALLS) == 9
+
+
+def test_a_closure_over_the_space_is_computed_once(context):
+    space = boxes(context)
+
+    def f(length, width):
+        CALLS.append((length, width))
+        return f"{space.name} {length} {width}"
+
+    space.sweep(f)
+    space["length"].value, space["width"].value = 2, 7
+    space.sweep(f)
+    assert len(CALLS) == 6
+
+
+def test_a_closure_that_takes_all_parameters_is_computed_once(context):
+    space = boxes(context)
+
+    def f(**values):
+        CALLS.append(values)
+        return f"{space.name} {values}"
+
+    space.sweep(f)
+    space["length"].value, space["width"].value = 2, 7
+    space.sweep(f)
+    assert len(CALLS) == 6
+
+
+def test_a_value_that_a_closure_looks_at_counts(context):
+    space = boxes(context)
+    width = space["width"]
+
+    def f(length):
+        return length * width.value
+
+    first = space.sweep(f, ["length"])[3]
+    width.value = 7
+    assert (first, space.sweep(f, ["length"])[3]) == (15, 21)
+
+
+def test_a_sweep_in_the_background_can_be_stopped_by_a_callback(context):
+    space = ParameterSpace("", [Parameter("i", range(20))], context=context)
+    space["i"].register_callback(lambda i: space.stop_sweep() if i == 3 else None)
+    assert space.sweep_async(lambda i: i).get(60).counts == {"done": 4, "missing": 16}
+
+
+SPACES = []
+
+
+def stops(i):
+    SPACES[0].stop_sweep()
+    return i
+
+
+@pytest.mark.parametrize("is_threaded", [False, True])
+def test_a_sweep_in_the_background_can_be_stopped_by_its_function(context, is_threaded):
+    with ThreadPoolExecutor(1) as executor:
+        context.workers = executor if is_threaded else None
+        SPACES[:] = [ParameterSpace("", [Parameter("i", range(3))], context=context)]
+        found = SPACES[0].sweep_async(stops).get(60)
+    assert found.counts["done"] >= 1
+    assert is_threaded or found.counts == {"done": 1, "missing": 2}
+
+
+def test_retry_of_a_function_that_has_changed_is_refused(context, monkeypatch):
+    BAD.add((2, 5))
+    space = boxes(context)
+    found = space.sweep(through_helper, on_error="keep")
+    monkeypatch.setitem(globals(), "helper", lambda length, width: -1)
+    with pytest.raises(ArgumentError, match="through_helper, or something it reaches, has changed since"):
+        found.retry()
+    assert space.sweep(through_helper)[2, 5] == -1
+    monkeypatch.undo()
+    assert (2, 5) not in space.results(through_helper)
+
+
+def helper(length, width):
+    return area(length, width)
+
+
+def through_helper(length, width):
+    return helper(length, width)
+
+
+def test_clear_cache_leaves_what_is_not_of_sweeps(context):
+    cached = context.cache(area)
+    cached(2, 3)
+    space = ParameterSpace("", [Parameter("length", [1, 2])])
+    space.enable_cache(context.cache_dir)
+    space.sweep(area)
+    other = context.cache_dir / "mine" / f"{0:032}.json"
+    other.parent.mkdir()
+    other.write_text("mine")
+    space.clear_cache()
+    assert len(space.results(area)) == 0
+    assert cached.cached(2, 3)
+    assert other.read_text() == "mine"
+
+
+def test_points_that_are_computed_while_the_cache_is_cleared_are_kept(context):
+    space = ParameterSpace("", [Parameter("i", range(30))], context=context)
+
+    def f(i):
+        if i % 3 == 0:
+            space.clear_cache()
+        return i
+
+    assert space.sweep(f).counts == {"done": 30}
+    assert len(space.results(f)) == 3
+    space.clear_cache()
+    assert not list((context.cache_dir / "sweeps").rglob("*.npz"))
+
+
+def test_a_place_where_nothing_can_be_kept_is_told_before_anything_is_computed(context, monkeypatch):
+    space = boxes(context)
+    monkeypatch.setattr("megalith.sweep.points.os.access", lambda *_: False)
+    with pytest.raises(PermissionError, match="points cannot be kept here"):
+        space.sweep(area)
+    assert CALLS == []
+    assert space.run_process(area) == 5
+
+
+def test_a_cache_in_place_of_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        boxes(None).enable_cache(tmp_path / "file")
+
+
+class SpeechlessError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def test_an_exception_that_cannot_be_told_does_not_hide_the_others(context):
+    def f(length):
+        if length == 2:
+            raise SpeechlessError
+        return length
+
+    with pytest.raises(SweepError, match="SpeechlessError: <exception str"):
+        boxes(context).sweep(f, ["length"])
+
+
+def test_failures_that_could_not_be_noted_are_told(context, monkeypatch):
+    monkeypatch.setattr("megalith.sweep.points.note_failure", lambda *_: None)
+    BAD.add((2, 5))
+    (failed,) = boxes(context).sweep(area, on_error="keep").failures
+    assert failed.error == "ValueError: no box of 2 x 5"
+
+
+def test_functions_that_cannot_be_called_by_name_are_refused(context):
+    def by_position(length=7, /):
+        return length
+
+    async def later(length):
+        return length
+
+    with pytest.raises(ArgumentError, match="'length' cannot be given by name"):
+        boxes(context).sweep(by_position)
+    with pytest.raises(ArgumentError, match="coroutine function later"):
+        boxes(context).sweep(later)
+    with pytest.raises(ArgumentError, match="dependencies: got None"):
+        boxes(context).sweep(area, dependencies=None)
+
+
+def files(directory):
+    return {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+
+
+def test_points_below_are_done_and_new_ones_are_kept_here(context, tmp_path):
+    boxes(context).sweep(area)
+    before = files(context.cache_dir)
+    CALLS.clear()
+    above = boxes(Context(tmp_path / "above", below=context.cache_dir), lengths=(1, 2, 3, 4))
+    plan = above.dry_run(area)
+    assert (plan.points, plan.cached, plan.to_do) == (8, 6, 2)
+    assert plan.nbytes is not None
+    assert above.cached(area)
+    assert above.run_process(area, {"length": 2}) == 10
+    found = above.sweep(area)
+    assert CALLS == [(4, 5), (4, 7)]
+    assert found.to_xarray().area.sel(length=2, width=7) == 14
+    assert pickle.loads(pickle.dumps(above)).results(area).counts == {"done": 8}
+    above.sweep(area, force_recompute=True)
+    above.clear_cache()
+    assert above.results(area).counts == {"done": 6, "missing": 2}
+    assert files(context.cache_dir) == before
+
+
+def test_a_damaged_point_below_is_computed_and_kept_here(context, tmp_path):
+    boxes(context).sweep(area)
+    path = next((context.cache_dir / "sweeps").rglob("*.npz"))
+    path.write_bytes(b"damaged")
+    CALLS.clear()
+    above = boxes(Context(tmp_path / "above", below=context.cache_dir))
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert above.sweep(area).counts == {"done": 6}
+    assert len(CALLS) == 1
+    assert above.sweep(area).counts == {"done": 6}
+    assert len(CALLS) == 1
+    assert path.read_bytes() == b"damaged"
+
+
+def test_a_link_in_place_of_a_point_is_set_aside_and_the_point_computed(context, tmp_path):
+    boxes(context).sweep(area)
+    path = next((context.cache_dir / "sweeps").rglob("*.npz"))
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    CALLS.clear()
+    with pytest.warns(CacheWarning, match="damaged"):
+        assert boxes(context).sweep(area).counts == {"done": 6}
+    assert len(CALLS) == 1
+    assert not path.is_symlink()
+
+
+class Speechless:
+    """A value that cannot be shown."""
+
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+def test_values_that_cannot_be_shown_are_swept_all_the_same(context):
+    space = ParameterSpace("", [Parameter("thing", [Speechless()])], context=context)
+    assert list(space.sweep(lambda thing: 3).values()) == [3]
+
+
+def test_an_object_that_cannot_be_a_key_is_named_with_what_mends_it(context):
+    app = App(context)
+    app.lock = threading.Lock()
+    with pytest.raises(
+        DTypeError, match=r"self\.lock.*a lock cannot be a key; sweep a function that does not reach it"
+    ):
+        app.space.sweep(app.render)
+
+
+def test_retry_of_a_sweep_that_computed_anew_does_so_too(context):
+    space = boxes(context)
+    space.sweep(area)
+    BAD.add((2, 5))
+    found = space.sweep(area, force_recompute=True, on_error="keep")
+    assert found.counts == {"done": 5, "failed": 1}
+    assert space.run_process(area, {"length": 2}) == 10
+    CALLS.clear()
+    BAD.clear()
+    assert found.retry().counts == {"done": 6}
+    assert CALLS == [(2, 5)]

@@ -55,8 +55,8 @@ def test_processes(tmp_path):
     check_equals_serial(2, tmp_path)
 
 
-def test_ipyparallel(tmp_path, ipyparallel_view):
-    check_equals_serial(ipyparallel_view, tmp_path)
+def test_ipyparallel(tmp_path, ipyparallel_client):
+    check_equals_serial(ipyparallel_client.load_balanced_view(), tmp_path)
 
 
 def test_dask(tmp_path, dask_client):
@@ -117,3 +117,28 @@ def test_two_processes_share_the_work_and_compute_nothing_twice(tmp_path):
     computed = [line.split() for line in (tmp_path / "computed").read_text().splitlines()]
     assert sorted(int(i) for i, _ in computed) == list(range(60))
     assert len({pid for _, pid in computed}) == 2
+
+
+def test_a_global_that_was_set_here_only_is_a_failure_and_not_another_result(tmp_path):
+    (tmp_path / "scaling.py").write_text("FACTOR = 1\n\n\ndef scaled(x):\n    return x * FACTOR\n")
+    program = """
+    from pathlib import Path
+
+    import scaling
+    from megalith import Context, Parameter, ParameterSpace
+
+    if __name__ == "__main__":
+        context = Context(Path(__file__).parent / "cache", workers=1)
+        space = ParameterSpace("", [Parameter("x", [1, 2])], context=context)
+        print(list(space.sweep(scaling.scaled).values()))
+        scaling.FACTOR = 10
+        print({failed.error.partition(": ")[2] for failed in space.sweep(scaling.scaled, on_error="keep").failures})
+        context.workers = None
+        print(list(space.sweep(scaling.scaled).values()))
+    """
+    assert run_python(program, tmp_path).check().splitlines() == [
+        "[1, 2]",
+        """{"constant global 'scaling.FACTOR': not the same in this worker as where the sweep was started; """
+        """make it an argument"}""",
+        "[10, 20]",
+    ]

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     actions.choices["prune"].add_argument("--max-bytes", type=int, metavar="N", help="what may stay, in bytes")
     actions.choices["prune"].add_argument("--max-age", type=float, metavar="S", help="seconds an array may be old")
 
-    cache = commands.add_parser("cache", help="results that a Context or a Memory keeps: list, check, remove")
+    cache = commands.add_parser("cache", help="results and points of sweeps that are kept on disk: list, check, remove")
     actions = cache.add_subparsers(dest="action", required=True)
     for name, text in (
         ("ls", "list the results, the one not used for the longest time first"),
@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     actions.choices["verify"].add_argument("--remove", action="store_true", help="remove what is damaged")
     actions.choices["prune"].add_argument("--max-bytes", type=int, metavar="N", help="what may stay, in bytes")
     actions.choices["prune"].add_argument("--max-age", type=float, metavar="S", help="seconds since the last use")
+    actions.choices["prune"].add_argument(
+        "--sweeps", action="store_true", help="points of sweeps too, which otherwise stay; computed counts as used"
+    )
     return parser
 
 

@@ -21,12 +21,15 @@ import contextlib
 import heapq
 import os
 import re
+import reprlib
 import sys
 import threading
 import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from megalith import _core, records
 from megalith.records.reading import Record, open_record
@@ -50,6 +53,15 @@ MAP_FROM = 64 << 20
 SCAN_SHARE = 20
 
 _KEY = re.compile(r"[0-9a-f]{32}\.npz")
+
+# What a listing shows of an argument.
+SHOWN = 80
+
+# Of an object, in what it says of itself: another one in each process.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
 
 _indexes: weakref.WeakSet[_Index] = weakref.WeakSet()
 
@@ -331,6 +343,17 @@ def look(path: str) -> Record:
 def _open(path: str, mmap_mode: Any, verify_below: int, *, map_from: int = sys.maxsize) -> Record:
     """Read a file that is no link; its time of last use stays."""
     return open_record(path, mmap_mode, verify_below, map_from=map_from, unnoted=True, flags=os.O_NOFOLLOW)
+
+
+def shown(value: Any) -> str:
+    """Return an argument in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{type(value).__name__}({value.shape}, {value.dtype})"
+    try:
+        text = _ADDRESS.sub("", _repr.repr(value))
+    except Exception:  # Code of the user's.
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def function_of(root: str, path: str) -> str:

@@ -11,8 +11,6 @@ import inspect
 import json
 import logging
 import os
-import re
-import reprlib
 import socket
 import time
 import traceback
@@ -27,7 +25,7 @@ from joblib.memory import NotMemorizedResult
 
 from megalith import _core, records
 from megalith.context.backend import PickledError, about_of, open_backend, pickled
-from megalith.context.entries import MAP_FROM, SUFFIX, look
+from megalith.context.entries import MAP_FROM, SUFFIX, look, shown
 from megalith.context.keys import FunctionKey, find_named
 from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError, MegalithError
 from megalith.shared.caching import is_making, turn
@@ -35,17 +33,11 @@ from megalith.shared.caching import is_making, turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# What a listing shows of an argument.
-SHOWN = 80
-
 # How often an entry is waited for that is gone when it is read, or was never one.
 TRIES = 3
 
 # Entries that `explain` looks at, the latest first.
 EXPLAINED = 1000
-
-# Of an object, in what it says of itself: another one in each process.
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class _No(enum.Enum):
@@ -58,10 +50,6 @@ class _No(enum.Enum):
 
 # Whether this task is computing something that others may wait for.
 _is_making: contextvars.ContextVar[bool] = contextvars.ContextVar("_is_making", default=False)
-
-_repr = reprlib.Repr()
-
-_repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
 
 
 class Entry(NamedTuple):
@@ -573,7 +561,7 @@ class MemorizedFunc(joblib_memory.MemorizedFunc):  # type: ignore[misc]
         )
 
     def _shown(self, call: _Call) -> dict[str, str]:
-        return {name: _show(value) for name, value in self.keys.bind(call.args, call.kwargs).items()}
+        return {name: shown(value) for name, value in self.keys.bind(call.args, call.kwargs).items()}
 
     def _signature(self, call: _Call) -> str:
         return f"{self.keys.name}({', '.join(f'{name}={text}' for name, text in self._shown(call).items())})"
@@ -765,14 +753,6 @@ def _is_large(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(_is_large, value.values()))
     return isinstance(value, tuple | list) and any(map(_is_large, value))
-
-
-def _show(value: Any) -> str:
-    """Return an argument in a few words."""
-    if isinstance(value, np.ndarray):
-        return f"{type(value).__name__}({value.shape}, {value.dtype})"
-    text = _ADDRESS.sub("", _repr.repr(value))
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def _outside() -> int:

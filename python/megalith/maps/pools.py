@@ -69,10 +69,6 @@ class ExecutorWorkers(Workers):
         report: Report = chunk.future.result()
         return report
 
-    def stop(self, *, interrupt: bool) -> None:
-        for chunk in tuple(self.chunks):
-            chunk.future.cancel()
-
 
 class ThreadWorkers(ExecutorWorkers):
     """Threads of this process."""
@@ -183,10 +179,6 @@ class ProcessWorkers(Workers):
             log.warning("a process of %r has died; a pool like it takes over", self.given)
         self.pool.executor.shutdown(wait=False)
         self.pool = _Pool(self._again())
-
-    def stop(self, *, interrupt: bool) -> None:
-        for chunk in tuple(self.chunks):
-            chunk.future.cancel()
 
     def close(self) -> None:
         if self.pool.executor is not self.given:

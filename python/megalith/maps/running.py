@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import pickle
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from megalith import _checks
 from megalith._threads import requested
 from megalith.exceptions import ArgumentError, WorkerDiedError
 from megalith.maps.background import AsyncResult
@@ -174,15 +174,11 @@ def start(
 
 
 def _check(f: Callable[..., Any], args: tuple[Iterable[Any], ...], on_error: OnError) -> None:
-    if inspect.iscoroutinefunction(f) or inspect.iscoroutinefunction(type(f).__call__):
-        message = f"f: got the coroutine function {_name(f)}, expected one that returns: lambda x: asyncio.run(f(x))"
-        raise ArgumentError(message, name="f", got=f, expected="a function")
+    _checks.returning(f)
     if not args:
         message = "args: got nothing to map over, expected one iterable or more"
         raise ArgumentError(message, name="args", got=args, expected="one iterable or more")
-    if on_error not in ("raise", "keep"):
-        message = f"on_error: got {on_error!r}, expected 'raise' or 'keep'"
-        raise ArgumentError(message, name="on_error", got=on_error, expected="'raise' or 'keep'")
+    _checks.on_error(on_error)
 
 
 def _team(workers: Any) -> Workers | None:

@@ -155,9 +155,10 @@ class Workers(ABC):
     def look(self) -> None:  # noqa: B027  # Most need not.
         """See who is there, and raise if nobody is left to wait for; called from time to time."""
 
-    @abstractmethod
     def stop(self, *, interrupt: bool) -> None:
         """Take back all that was sent, and interrupt what runs, if the workers are ours to interrupt."""
+        for chunk in tuple(self.chunks):
+            chunk.future.cancel()
 
     def close(self) -> None:
         """Give the workers back."""

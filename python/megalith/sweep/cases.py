@@ -95,6 +95,11 @@ class Block:
         """Of the parameters that change."""
         return tuple(name for axis in self.axes for name in axis.names)
 
+    @property
+    def size(self) -> int:
+        """Of the whole product."""
+        return math.prod(len(axis.rows) for axis in self.axes)
+
     def __mul__(self, other: Block) -> Block:
         shared = set(self.names) & set(other.names)
         if shared:

@@ -14,6 +14,7 @@ import os
 import struct
 import threading
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from megalith.exceptions import FormatError, LockTimeoutError
@@ -112,6 +113,18 @@ def claimed(entries: Entries, function: str, key: str, *, wait: bool) -> Iterato
             # Where nothing can be locked, it is computed all the same.
             is_ours = True
         yield is_ours
+
+
+def mark_used(entries: Entries, function: str) -> None:
+    """Make the file of the locks of a function: its directory is one of sweeps then."""
+    directory = f"{entries.root}/{function}"
+    entries.prepare(directory)
+    _open(directory)
+
+
+def is_used(directory: str) -> bool:
+    """Whether a directory is one of sweeps: it has a file of locks, of any user."""
+    return any(Path(directory).glob("megalith-*/claims"))
 
 
 def running(directory: str, keys: Sequence[str]) -> set[str]:

@@ -6,14 +6,27 @@ import enum
 import keyword
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import numpy as np
 
 from megalith.exceptions import ArgumentError
+from megalith.records.encoding import register
 
 # How many values are shown.
 SHOWN = 8
+
+
+# Among the names of arguments: whatever there is.
+ALL = "**"
+
+GIVEN: ContextVar[frozenset[str] | None] = ContextVar("megalith_given", default=None)
+"""Names of the arguments of the function whose key is made.
+
+A function, or the object whose method it is, may well reach the space it is swept over. Its key is the same whatever
+has been swept, and whatever values the parameters have that it is given.
+"""
 
 
 class _Absent(enum.Enum):
@@ -97,10 +110,13 @@ class Parameter:
         if not is_name:
             message = f"name: got {name!r}, expected the name of an argument: letters, digits and underscores"
             raise ArgumentError(message, name="name", got=name, expected="a name of an argument")
+        if not isinstance(unit, str):
+            raise ArgumentError(f"{name}: unit: got {unit!r}, expected a str", name="unit", got=unit, expected="a str")
         self.name = name
         self.unit = unit
         self._range: tuple[Any, Any] = (None, None)
         self._values: tuple[Any, ...] = ()
+        self._places: tuple[tuple[Any, ...], dict[Any, int]] | None = None
         self._callbacks: list[Callable[[Any], object]] = []
         self._source: Parameter | None = None
         self._derive: Callable[[Any], Any] | None = None
@@ -126,6 +142,13 @@ class Parameter:
         from html import escape
 
         return f"<code>{escape(repr(self))}</code>"
+
+    def _content(self) -> tuple[Any, ...]:
+        """Return what stands for it where it is a part of a key."""
+        given = GIVEN.get()
+        if given is not None:
+            return (self.name,) if self.name in given or ALL in given else (self.name, self.value)
+        return (self.name, self.value, self.default, self.unit, self._range, self._values, self._source, self._derive)
 
     def _space(self) -> str:
         if self._values:
@@ -208,7 +231,7 @@ class Parameter:
         """
         value = plain(value)
         if self._values:
-            i = find(self._values, value)
+            i = self._place(value)
             if i is None:
                 listed = ", ".join(map(repr, self._values[:SHOWN])) + (", ..." if len(self._values) > SHOWN else "")
                 message = f"{self.name}: got {value!r}, expected one of {listed}{_nearest(self._values, value)}"
@@ -222,6 +245,16 @@ class Parameter:
             message = f"{self.name}: got {value!r}, expected a number from {low} to {high}"
             raise ArgumentError(message, name=self.name, got=value, expected=f"{low} to {high}")
         return value
+
+    def _place(self, value: Any) -> int | None:
+        """Return the place of a value in the list."""
+        if self._places is None or self._places[0] is not self._values:
+            self._places = (self._values, {known: i for i, known in enumerate(self._values)})
+        try:
+            i = self._places[1].get(value)
+        except TypeError:
+            i = None
+        return i if i is not None and same(self._values[i], value) else find(self._values, value)
 
     def _set(self, value: Any) -> None:
         is_other = self._value is UNSET or not same(self._value, value)
@@ -350,13 +383,18 @@ class Parameter:
         return self.check(value if self._derive is None else self._derive(value))
 
 
+register(Parameter, Parameter._content)
+
+
 def plain(value: Any) -> Any:
     """Return a scalar of NumPy as Python's, where that is the same."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if isinstance(value, np.generic) and value.dtype.kind in "biufcU" and value.dtype.itemsize <= 16:
-        return value.item() if not isinstance(value, np.longdouble | np.clongdouble) else value
-    return value
+    is_plain = isinstance(value, np.generic) and value.dtype.kind in "biufcU" and value.dtype.itemsize <= 16
+    if is_plain and not isinstance(value, np.longdouble | np.clongdouble):
+        value = value.item()
+    # One NaN for all, which is found in a dict.
+    return math.nan if type(value) is float and value != value else value
 
 
 def same(a: Any, b: Any) -> bool:
@@ -400,18 +438,33 @@ def _checked(name: str, values: Any) -> tuple[Any, ...]:
     if not listed:
         message = f"{name}: values: got none, expected one or more"
         raise ArgumentError(message, name="values", got=(), expected="one or more")
-    seen: set[Any] = set()
+    seen: dict[Any, Any] = {}
     for value in listed:
-        try:
-            is_new = value not in seen
-            seen.add(value)
-        except TypeError:
-            message = f"{name}: values: got {value!r}, expected values that can be keys of a dict"
-            raise ArgumentError(message, name="values", got=value, expected="hashable values") from None
-        if not is_new:
+        n = len(seen)
+        known_as(name, value, seen)
+        if len(seen) == n:
             message = f"{name}: values: {value!r} stands in it twice, or with an equal one"
             raise ArgumentError(message, name="values", got=value, expected="different values")
     return listed
+
+
+def known_as(name: str, value: Any, first: dict[Any, Any]) -> Any:
+    """Return the first of the values that are the same as one; `first` has those of before.
+
+    Raises
+    ------
+    ArgumentError
+        If it cannot be the key of a dict, or is equal to another one that is not the same: True and 1.
+    """
+    try:
+        found = first.setdefault(value, value)
+    except TypeError:
+        message = f"{name}: values: got {value!r}, expected values that can be keys of a dict: tuples, not lists"
+        raise ArgumentError(message, name="values", got=value, expected="hashable values") from None
+    if not same(found, value):
+        message = f"{name}: values: {value!r} stands in it with {found!r}, which is equal"
+        raise ArgumentError(message, name="values", got=value, expected="different values")
+    return found
 
 
 def _spaced(

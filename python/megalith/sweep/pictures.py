@@ -35,9 +35,11 @@ def as_kept(value: Any) -> Any:
     if kind is tuple or kind is list:
         return kind(as_kept(part) for part in value)
     if isinstance(value, memoryview):
-        return np.asarray(value)
+        # A canvas that is drawn again has the next picture in the same memory.
+        return np.array(value)
     if is_instance(value, "PIL.Image", "Image"):
-        return np.asarray(value)
+        is_indexed = value.mode in ("P", "PA")
+        return np.array(value.convert("RGBA" if value.has_transparency_data else "RGB") if is_indexed else value)
     if is_instance(value, "matplotlib.figure", "Figure"):
         return _pixels(value)
     return value

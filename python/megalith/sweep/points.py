@@ -15,28 +15,29 @@ on how many there are.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import inspect
 import json
 import os
-import pathlib
 import re
 import socket
 import time
 import traceback
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from megalith import records
-from megalith.context.entries import SUFFIX, Entries, look
+from megalith import _checks, _durable, records
+from megalith.context.entries import SUFFIX, Entries, look, shown
 from megalith.context.keys import FunctionKey
 from megalith.exceptions import ArgumentError, CacheWarning, DTypeError, FormatError
 from megalith.maps.failure import packed, unpacked
-from megalith.sweep.claims import BusyError, claimed, count, running
-from megalith.sweep.parameter import Parameter
+from megalith.records.encoding import MEND
+from megalith.sweep.claims import BusyError, claimed, count, is_used, mark_used, running
+from megalith.sweep.parameter import ALL, GIVEN, Parameter
 from megalith.sweep.pictures import as_kept
 
 if TYPE_CHECKING:
@@ -53,17 +54,23 @@ MOST_ATTEMPTS = 20
 # happens when they are read.
 SMALL_BYTES = 1 << 16
 
-# What a listing shows of an argument.
-SHOWN = 80
-
 # Points, failures, and what versions of functions are made of.
 _OURS = re.compile(r"[0-9a-f]{32}\.(npz|npz\.damaged|json)")
 
-# How often a point is waited for that is gone when it is read.
+# How often a point is waited for that is gone when it is read, or written where its directory is gone.
 TRIES = 3
+
+MEND_HERE = "sweep a function that does not reach it, or say how by megalith.context.register_digest"
 
 # What stops a point, and is kept as its failure. KeyboardInterrupt is meant for the whole sweep.
 ERRORS = (Exception, SystemExit)
+
+
+# Parts of a function that have to be the same in a worker: packages may have another version there.
+_COMPARED = ("code", "global", "constant global")
+
+# Those that are not the same here, by the digest of the function.
+_others: dict[str, list[str]] = {}
 
 
 class Raised:
@@ -117,21 +124,53 @@ class Function:
         if not callable(function):
             message = f"f: got {function!r}, expected a function of parameters"
             raise ArgumentError(message, name="f", got=function, expected="callable")
-        if isinstance(dependencies, str | pathlib.PurePath | Parameter) or callable(dependencies):
+        _checks.returning(function)
+        if isinstance(dependencies, str | PurePath | Parameter) or not isinstance(dependencies, Iterable):
             message = f"dependencies: got {dependencies!r}, expected a list"
             raise ArgumentError(message, name="dependencies", got=dependencies, expected="a list")
         # joblib's and our own caches have the function inside.
         self.function = function
         depends = [(value.name, value.value) if isinstance(value, Parameter) else value for value in dependencies]
-        self.keys = FunctionKey(function, depends=depends)
-        self.name = self.keys.name.rpartition(".")[2]
-        self.id = "/".join(self.keys.path)
-        self.digest = self.keys.function_digest()
         try:
             self._arguments: dict[str, inspect.Parameter] = dict(inspect.signature(function).parameters)
         except (TypeError, ValueError):
             message = f"f: the arguments of {function!r} have no names"
             raise ArgumentError(message, name="f", got=function, expected="a function of parameters") from None
+        takes_all = any(argument.kind is inspect.Parameter.VAR_KEYWORD for argument in self._arguments.values())
+        self._given = frozenset([*self._arguments, *([ALL] if takes_all else [])])
+        self.keys = self._made(lambda: FunctionKey(function, depends=depends))
+        self.name = self.keys.name.rpartition(".")[2]
+        self.id = "/".join(self.keys.path)
+        self.digest = self._made(self.keys.function_digest)
+
+    def _made(self, make: Callable[[], Any]) -> Any:
+        """Return what is made of the function while it is known what it is given."""
+        token = GIVEN.set(self._given)
+        try:
+            return make()
+        except DTypeError as error:
+            # What mends it elsewhere is no option of a sweep.
+            error.message = error.message.replace(MEND, MEND_HERE)
+            raise
+        finally:
+            GIVEN.reset(token)
+
+    def parts(self) -> dict[str, str]:
+        """Return what the function is made of, as it is now."""
+        parts: dict[str, str] = self._made(self.keys.parts)
+        return parts
+
+    def check_unchanged(self) -> None:
+        """Check that the function still is what it was when this was made.
+
+        Raises
+        ------
+        ArgumentError
+            If it is not, or something that it reaches or depends on.
+        """
+        if self._made(self.keys.function_digest) != self.digest:
+            message = f"f: {self.name}, or something it reaches, has changed since; sweep it again"
+            raise ArgumentError(message, name="f", got=self.name, expected="the same function")
 
     def taken(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return which parameters the function takes, in their order.
@@ -146,7 +185,7 @@ class Function:
         arguments = self._arguments.values()
         for argument in arguments:
             needed = argument.default is kinds.empty
-            if argument.kind is kinds.POSITIONAL_ONLY and needed:
+            if argument.kind is kinds.POSITIONAL_ONLY and (needed or argument.name in names):
                 message = f"{self.name}: its argument {argument.name!r} cannot be given by name"
                 raise ArgumentError(message, name="f", got=argument.name, expected="arguments with names")
             if argument.kind in by_name and needed and argument.name not in names:
@@ -159,7 +198,7 @@ class Function:
 
     def identify(self, kwargs: Mapping[str, Any]) -> tuple[str, str]:
         """Return the key of a point, and what stands for its arguments."""
-        arguments = self.keys.arguments_digest((), kwargs)
+        arguments = self._made(lambda: self.keys.arguments_digest((), kwargs))
         return FunctionKey.combine(self.digest, arguments), arguments
 
 
@@ -181,16 +220,23 @@ class Store:
     ----------
     root : path
         The directory.
+    readonly : bool
+        Whether nothing in it may be changed.
+    below : Store, optional
+        Where points are looked for that are not there; never written to.
     """
 
-    def __init__(self, root: os.PathLike[str] | str, *, readonly: bool = False) -> None:
+    def __init__(self, root: os.PathLike[str] | str, *, readonly: bool = False, below: Store | None = None) -> None:
+        self.below = below
         self.entries = Entries(os.path.abspath(root), readonly=readonly)  # noqa: PTH100
         # Nothing here goes because it was not used for a long time.
         self._reading = Entries(self.entries.root, readonly=True)
 
     def done(self, function: str) -> set[str]:
-        """List the keys of the points that are there."""
-        return {name[: -len(SUFFIX)] for name in _names(f"{self.entries.root}/{function}") if name.endswith(SUFFIX)}
+        """List the keys of the points that are there, or below."""
+        names = _names(f"{self.entries.root}/{function}")
+        here = {name[: -len(SUFFIX)] for name in names if name.endswith(SUFFIX)}
+        return here if self.below is None else here | self.below.done(function)
 
     def failed(self, function: str) -> set[str]:
         """List the keys of the points that have failed at some time."""
@@ -207,11 +253,13 @@ class Store:
 
     def found(self, function: Function, key: str, arguments: str) -> Record | None:
         """Read a point, None if it is not there; large arrays are mapped, others compared with their checksums."""
-        return self._whole(function, key, arguments, lambda path: self._reading.read(path, None))
+        found = self._whole(function, key, arguments, lambda path: self._reading.read(path, None))
+        return self.below.found(function, key, arguments) if found is None and self.below is not None else found
 
     def check(self, function: Function, key: str, arguments: str) -> Record | None:
         """Look whether a point is whole, without reading much; its value may be mapped."""
-        return self._whole(function, key, arguments, self._look)
+        found = self._whole(function, key, arguments, self._look)
+        return self.below.check(function, key, arguments) if found is None and self.below is not None else found
 
     def _look(self, path: str) -> Record | None:
         is_small = os.stat(path).st_size <= SMALL_BYTES  # noqa: PTH116
@@ -232,12 +280,19 @@ class Store:
                 raise FormatError(f"{path}: it is the result of another call", path=path, field="key", got=key)
         except FileNotFoundError:
             return None
-        except FormatError as error:
+        except (FormatError, OSError) as error:
+            # A link is not followed.
+            if not isinstance(error, FormatError) and error.errno != errno.ELOOP:
+                raise
             if os.path.lexists(path):
                 self.entries.set_aside(path)
                 warnings.warn(f"a point is damaged, and is computed again: {error}", CacheWarning, stacklevel=4)
             return None
         return found
+
+    def has_note(self, function: str, key: str) -> bool:
+        """Whether there is a note that a point failed."""
+        return os.path.exists(f"{self.entries.root}/{function}/{FAILURES}/{key}.json")  # noqa: PTH110
 
     def attempts(self, function: str, key: str) -> list[dict[str, Any]]:
         """Return each time a point failed."""
@@ -246,10 +301,11 @@ class Store:
     def clear(self) -> None:
         """Remove all points of all functions, and nothing else that may lie in the directory."""
         root, emptied = self.entries.root, set[str]()
-        for directory, _, names in os.walk(root):
-            ours = [f"{directory}/{name}" for name in names if _OURS.fullmatch(name)]
-            if not ours:
+        for directory, _, names in os.walk(root, topdown=False):
+            # Other results may lie here too.
+            if not is_used(directory.removesuffix(f"/{FAILURES}")):
                 continue
+            ours = [f"{directory}/{name}" for name in names if _OURS.fullmatch(name)]
             own = f"{directory}/megalith-{os.getuid()}"
             for path in (*ours, *(f"{own}/{name}" for name in _names(own))):
                 with contextlib.suppress(OSError):
@@ -267,16 +323,27 @@ class Store:
         try:
             return os.stat(self.entries.path(function.id, key)).st_size  # noqa: PTH116
         except FileNotFoundError:
-            return 0
+            return 0 if self.below is None else self.below.size(function, key)
 
     def prepare(self, function: Function) -> None:
-        """Make the directory of a function, with a note of what this version of it is made of, for `explain`."""
+        """Make the directory of a function, with a note of what this version of it is made of, for `explain`.
+
+        Raises
+        ------
+        OSError
+            If points cannot be kept there.
+        """
+        directory = f"{self.entries.root}/{function.id}"
+        self.entries.prepare(directory)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            why = "points cannot be kept here; with Context(readonly=True) they are computed all the same"
+            raise PermissionError(errno.EACCES, why, directory)
         with contextlib.suppress(OSError):
-            self.entries.prepare(f"{self.entries.root}/{function.id}")
-        path = f"{self.entries.root}/{function.id}/{function.digest}.json"
-        if not os.path.exists(path):  # noqa: PTH110
+            mark_used(self.entries, function.id)
+        path = Path(directory, f"{function.digest}.json")
+        if not path.exists():
             with contextlib.suppress(OSError):
-                _write(path, json.dumps(function.keys.parts()))
+                _durable.write(path, json.dumps(function.parts()).encode(), self.entries.mode, durable=False)
 
 
 @dataclass(frozen=True)
@@ -295,6 +362,10 @@ class Task:
     """Whether the result is given back too."""
     before: Callable[[], object] | None = None
     """What to call before it is computed."""
+    parts: Mapping[str, str] | None = None
+    """What the function is made of where the sweep was started."""
+    process: int = 0
+    """The one in which it was started."""
 
     def __call__(self, arguments: str, kwargs: dict[str, Any]) -> Outcome:
         """Compute a point, unless somebody else does."""
@@ -318,6 +389,8 @@ class Task:
         try:
             if self.before is not None:
                 self.before()
+            if self.parts is not None and os.getpid() != self.process:
+                self._check_parts(self.parts)
             value = as_kept(self.function(**kwargs))
             seconds = time.perf_counter() - begin
             if entries is None:
@@ -331,17 +404,51 @@ class Task:
             return Outcome("failed", time.perf_counter() - begin, 0, raised)
         return Outcome("done", seconds, nbytes, None, value if self.gives else None)
 
+    def _check_parts(self, parts: Mapping[str, str]) -> None:
+        """Check that the function is here what it was where its points got their keys.
+
+        Raises
+        ------
+        ArgumentError
+            If it is not: somebody has set a global of a module there, which the worker has imported as it is written.
+        """
+        if self.digest not in _others:
+            here: Mapping[str, str] = {}
+            # What cannot be told apart is not told apart.
+            with contextlib.suppress(Exception):
+                here = Function(self.function).parts()
+            _others[self.digest] = [
+                name for name in parts if name.startswith(_COMPARED) and here.get(name, parts[name]) != parts[name]
+            ]
+        if others := _others[self.digest]:
+            message = (
+                f"{', '.join(others)}: not the same in this worker as where the sweep was started; make it an argument"
+            )
+            raise ArgumentError(message, name="f", got=others, expected="the same in all processes")
+
     def _keep(self, entries: Entries, key: str, value: Any, about: dict[str, Any]) -> int:
         """Write a result; what is asked for here and now is given even if it cannot be kept."""
         try:
             plan = records.plan(value, suffix=SUFFIX, about=about, exact=True)
-            entries.write(self.function_id, key, plan, replace=self.force)
+            self._write(entries, key, plan)
         except (DTypeError, OSError) as error:
             if not self.gives:
                 raise
             warnings.warn(f"the result is returned but not kept: {error}", CacheWarning, stacklevel=6)
             return 0
         return plan.nbytes
+
+    def _write(self, entries: Entries, key: str, plan: records.Plan) -> None:
+        for left in range(TRIES, 0, -1):
+            try:
+                entries.write(self.function_id, key, plan, replace=self.force)
+            except FileNotFoundError:
+                # Somebody has cleared the cache meanwhile.
+                if left == 1:
+                    raise
+                mark_used(entries, self.function_id)
+            else:
+                return
 
 
 def task_of(store: Store | None, function: Function, **options: Any) -> Task:
@@ -367,7 +474,8 @@ def compute(
         # It was there, and is not any more, again and again.
         outcome = task_of(None, function, before=before)(arguments, kwargs)
     if store is not None and outcome.state == "done":
-        store.prepare(function)
+        with contextlib.suppress(OSError):
+            store.prepare(function)
     return outcome
 
 
@@ -378,7 +486,7 @@ def failure(raised: Raised, arguments: Mapping[str, Any]) -> dict[str, Any]:
         "host": _host(),
         "pid": os.getpid(),
         "arguments": dict(arguments),
-        "error": _told(raised.error),
+        "error": told(raised.error),
         "traceback": raised.text,
     }
 
@@ -391,33 +499,21 @@ def note_failure(entries: Entries, function: str, key: str, raised: Raised, argu
     with contextlib.suppress(OSError):
         entries.prepare(directory)
         path = f"{directory}/{key}.json"
-        _write(path, json.dumps([*_attempts(path), failure(raised, arguments)][-MOST_ATTEMPTS:], indent=1))
+        noted = json.dumps([*_attempts(path), failure(raised, arguments)][-MOST_ATTEMPTS:], indent=1)
+        _durable.write(Path(path), noted.encode(), entries.mode, durable=False)
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """Return type and message of an exception, whatever its own methods do."""
     return "".join(traceback.format_exception_only(error)).strip()
 
 
 def _attempts(path: str) -> list[dict[str, Any]]:
     try:
-        found = json.loads(pathlib.Path(path).read_bytes())
+        found = json.loads(Path(path).read_bytes())
     except (OSError, ValueError):
         return []
     return [one for one in found if type(one) is dict] if type(found) is list else []
-
-
-def _write(path: str, text: str) -> None:
-    """Write a small file that appears when it is complete."""
-    draft = f"{path}.{os.getpid()}-{time.monotonic_ns()}-tmp"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(descriptor, "w") as file:  # noqa: PTH123
-            file.write(text)
-        os.replace(draft, path)  # noqa: PTH105
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)  # noqa: PTH108
-        raise
 
 
 def _names(directory: str) -> Iterator[str]:
@@ -428,14 +524,6 @@ def _names(directory: str) -> Iterator[str]:
                 yield file.name
     except (FileNotFoundError, NotADirectoryError):
         return
-
-
-def shown(value: Any) -> str:
-    """Return an argument in a few words."""
-    if isinstance(value, np.ndarray):
-        return f"{type(value).__name__}({value.shape}, {value.dtype})"
-    text = repr(value)
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 @functools.cache

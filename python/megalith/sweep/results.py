@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megalith.exceptions import ArgumentError, KeyMissingError
-from megalith.sweep.points import Failed, Function, shown
+from megalith import _checks
+from megalith.context.entries import shown
+from megalith.exceptions import KeyMissingError
+from megalith.sweep.parameter import plain
+from megalith.sweep.points import Failed, Function
 
 if TYPE_CHECKING:
     import threading
@@ -47,7 +50,8 @@ def point_type(names: tuple[str, ...]) -> Callable[..., Any]:
 
 
 def _point(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
-    return point_type(names)(*values)
+    # The one NaN that is found again.
+    return point_type(names)(*map(plain, values))
 
 
 class Results(Mapping[Any, Any]):
@@ -116,6 +120,7 @@ class Results(Mapping[Any, Any]):
             self._arguments.append(arguments)
         self._memory: dict[str, Any] = {}
         self._failed: dict[str, list[dict[str, Any]]] = {}
+        self._is_forced = False
         self._states = np.zeros(len(self.points), np.uint8)
         self._index: dict[Any, int] | None = None
         self.refresh()
@@ -140,8 +145,11 @@ class Results(Mapping[Any, Any]):
     def __getitem__(self, point: Any) -> Any:
         if self._index is None:
             self._index = {known: i for i, known in enumerate(self.points)}
-        wanted = point if isinstance(point, tuple) else (point,)
+        wanted = tuple(map(plain, point)) if isinstance(point, tuple) else (plain(point),)
         i = self._index.get(wanted)
+        if i is None and len(self.names) == 1:
+            # The values of one parameter may be tuples.
+            i = self._index.get((point,))
         if i is None:
             message = f"{point!r}: there is no such point of {', '.join(self.names)}"
             raise KeyMissingError(message, key=point, root=self.name)
@@ -228,10 +236,14 @@ class Results(Mapping[Any, Any]):
         ------
         SweepError
             If points have failed again.
+        ArgumentError
+            If the function, or what it depends on, is not what it was: then all of it is to be swept again.
         """
+        self.function.check_unchanged()
         chosen = np.flatnonzero(self._states == FAILED).tolist()
         with self._space._stoppable() as stop:
-            self._run(on_error=on_error, verbose=verbose, stop=stop, chosen=chosen)
+            # What failed to be computed anew is still there as it was before.
+            self._run(force=self._is_forced, on_error=on_error, verbose=verbose, stop=stop, chosen=chosen)
         return self
 
     def to_dict(self) -> dict[Any, Any]:
@@ -261,7 +273,8 @@ class Results(Mapping[Any, Any]):
         -------
         table : pandas.DataFrame
             Columns of the parameters that change, of the outputs, and ``status``. A dict gives a column for each key, a
-            tuple one for each part. Where there is no result, there is NaN, or None.
+            tuple one for each part. Where there is no result, there is NaN, or None. A name that a parameter has ends
+            in an underscore.
 
         Raises
         ------
@@ -282,7 +295,7 @@ class Results(Mapping[Any, Any]):
             there is one dimension, ``run``. A dict gives a variable for each key, a tuple one for each part; arrays of
             the same shape have further dimensions and are read from disk as they are used. ``status`` says whether a
             point is done, failed, running, missing or excluded (by `ParameterSpace.where`); where there is no result,
-            there is NaN, or None.
+            there is NaN, or None. A name that a parameter has ends in an underscore.
 
         Raises
         ------
@@ -329,8 +342,8 @@ class Results(Mapping[Any, Any]):
             yield self.points[i], self._read(int(i))
 
     def _attempts(self, i: int) -> list[dict[str, Any]]:
-        noted = self._failed.get(self._keys[i], [])
-        return noted if self._store is None else [*self._store.attempts(self.function.id, self._keys[i]), *noted]
+        kept = [] if self._store is None else self._store.attempts(self.function.id, self._keys[i])
+        return [*kept, *self._failed.get(self._keys[i], [])]
 
     def _estimate(self) -> tuple[int, int, int, float | None, int | None]:
         """Return points, done, to do, and seconds and bytes of the last, by some of those that are done."""
@@ -360,9 +373,8 @@ class Results(Mapping[Any, Any]):
     ) -> None:
         from megalith.sweep.run import Run
 
-        if on_error not in ("raise", "keep"):
-            message = f"on_error: got {on_error!r}, expected 'raise' or 'keep'"
-            raise ArgumentError(message, name="on_error", got=on_error, expected="'raise' or 'keep'")
+        _checks.on_error(on_error)
+        self._is_forced = force
         Run(self, force=force, on_result=on_result, on_index=on_index, stop=stop).run(
             chosen, on_error=on_error, verbose=verbose
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from megalith import maps
+from megalith.context.entries import shown
 from megalith.exceptions import SweepError
-from megalith.sweep.points import Outcome, Raised, failure, note_failure, shown, task_of
+from megalith.shared.caching import is_making
+from megalith.sweep.points import Outcome, Raised, failure, note_failure, task_of, told
 from megalith.sweep.results import DONE, FAILED, MISSING
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 # How often the bar counts what is running.
 COUNT_S = 0.5
+
+# How long it is until points that others are at are looked at again.
+SHORTEST_S, LONGEST_S = 0.01, 0.25
 
 
 class _StoppedError(Exception):
@@ -81,10 +87,13 @@ class Run:
                 if self._is_kept and todo:
                     assert self._store is not None
                     self._store.prepare(self._function)
-                busy = self._compute(todo, wait=False)
+                busy, pause = self._compute(todo, wait=False), SHORTEST_S
                 while busy:
-                    # Others are at them; what they give up is computed here.
-                    busy = self._compute(busy, wait=True)
+                    # Others are at them; what they give up is computed here. A point of another sweep does not wait.
+                    if self._stop.wait(0 if is_making() else pause):
+                        raise _StoppedError
+                    pause = min(2 * pause, LONGEST_S)
+                    busy = self._compute(busy, wait=is_making())
         except _StoppedError:
             pass
         if self._errors and on_error == "raise":
@@ -123,7 +132,10 @@ class Run:
         if not todo:
             return []
         results = self._results
-        task = task_of(self._store, self._function, wait=wait, force=self._force)
+        workers = results._space._workers
+        parts = None if workers is None else self._function.parts()
+        options = {"wait": wait, "force": self._force, "parts": parts, "process": os.getpid()}
+        task = task_of(self._store, self._function, **options)
         busy: list[int] = []
 
         def arrived(at: int, outcome: Any) -> None:
@@ -141,7 +153,7 @@ class Run:
             task,
             [results._arguments[i] for i in todo],
             [results._kwargs(results.points[i]) for i in todo],
-            workers=results._space._workers,
+            workers=workers,
             on_error="keep",
             on_result=arrived,
         )
@@ -165,7 +177,9 @@ class Run:
         self._advance(i, is_failed=outcome.raised is not None)
         if outcome.raised is not None:
             self._errors[i] = outcome.raised.error
-            if not self._is_kept:
+            # On a full disk there is no note of it.
+            is_noted = self._is_kept and self._store is not None and self._store.has_note(self._function.id, key)
+            if not is_noted:
                 results._failed.setdefault(key, []).append(failure(outcome.raised, self._shown(i)))
             self._note(i, FAILED)
             return
@@ -195,7 +209,7 @@ class Run:
         results = self._results
         points = [results.points[j] for i in self._errors for j in self._same[results._keys[i]]]
         errors = [error for i, error in self._errors.items() for _ in self._same[results._keys[i]]]
-        first = f"{points[0]}: {type(errors[0]).__name__}: {errors[0]}"
+        first = f"{points[0]}: {told(errors[0])}"
         kept = "the others are kept" if len(points) < n else "none is left"
         message = (
             f"{len(points):,} of {n:,} points of {results.name} failed ({kept}); the first is {first}. "

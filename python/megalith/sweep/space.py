@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from megalith import _checks
 from megalith.exceptions import ArgumentError
+from megalith.records.encoding import register
 from megalith.sweep.cases import Axis, Block, condition_of
-from megalith.sweep.parameter import UNSET, Parameter
+from megalith.sweep.parameter import GIVEN, UNSET, Parameter, known_as
 
 if TYPE_CHECKING:
     from megalith._typing import PathLike
@@ -26,6 +31,12 @@ DIRECTORY = "python_cache"
 
 # Where a Context has them.
 PLACE = "sweeps"
+
+# How many points are counted for a title.
+MOST_COUNTED = 100_000
+
+# Whether this is the thread of a sweep in the background.
+_is_inside: ContextVar[bool] = ContextVar("megalith_is_inside_of_sweep", default=False)
 
 
 class DryRun(NamedTuple):
@@ -86,7 +97,8 @@ class ParameterSpace:
     parameters : sequence of Parameter
         Its dimensions.
     context : megalith.Context, optional
-        Keeps the results, and has the workers. Without one they are kept from `enable_cache` on.
+        Keeps the results, and has the workers. Without one they are kept from `enable_cache` on. Points that are done
+        in the Context `below` it are not computed; nothing is written there.
 
     Attributes
     ----------
@@ -104,7 +116,8 @@ class ParameterSpace:
     -----
     A point is known by the code of the function (and of what it reaches, as in `megalith.Context.cache`), by the values
     of the parameters that the function takes, and by `dependencies`; not by the space. Two processes that sweep the
-    same space share the work.
+    same space share the work. Of a space that a closure or the object of a method reaches, the present values count of
+    those parameters that the function is not given.
 
     Examples
     --------
@@ -132,6 +145,12 @@ class ParameterSpace:
     """
 
     def __init__(self, name: str = "", parameters: Iterable[Parameter] = (), *, context: Context | None = None) -> None:
+        if not isinstance(name, str):
+            message = f"name: got {name!r}, expected a str; parameters are the second argument"
+            raise ArgumentError(message, name="name", got=name, expected="a str")
+        if context is not None and not hasattr(context, "cache_dir"):
+            message = f"context: got {context!r}, expected a megalith.Context"
+            raise ArgumentError(message, name="context", got=context, expected="a Context")
         self._shared = _Shared(name, context)
         self._blocks: tuple[Block, ...] | None = None
         self.register_parameters(parameters)
@@ -142,9 +161,15 @@ class ParameterSpace:
 
     def _told_length(self) -> str:
         try:
-            return f"{len(self):,} points"
+            blocks = self._now()
+            n_most = sum(block.size for block in blocks)
+            if n_most > MOST_COUNTED and (len(blocks) > 1 or blocks[0].conditions):
+                return f"{n_most:,} points at most"
+            return f"{self._count():,} points"
         except ArgumentError:
             return "no points yet"
+        except Exception as error:  # A condition may raise anything.
+            return f"points unknown: {type(error).__name__}"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -175,6 +200,11 @@ class ParameterSpace:
 
     def __getitem__(self, name: str) -> Parameter:
         return self._parameter(name)
+
+    def _content(self) -> tuple[Any, ...]:
+        """Return what stands for it where it is a part of a key."""
+        content = (self._shared.name, list(self._shared.parameters.values()))
+        return content if GIVEN.get() is not None else (*content, self._blocks)
 
     def register_parameters(self, parameters: Iterable[Parameter]) -> None:
         """Add dimensions.
@@ -228,6 +258,8 @@ class ParameterSpace:
         if directory is not None or shared.context is None:
             shared.store = Store(DIRECTORY if directory is None else directory)
             shared.store.entries.prepare(shared.store.entries.root)
+            if not os.path.isdir(shared.store.entries.root):  # noqa: PTH112
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shared.store.entries.root)
         shared.is_cached = True
 
     def clear_cache(self) -> None:
@@ -331,13 +363,15 @@ class ParameterSpace:
         named = dict.fromkeys(name for case in listed for name in case)
         parameters = [self._parameter(name) for name in named]
         rows = []
+        first: list[dict[Any, Any]] = [{} for _ in parameters]
         for case in listed:
-            row = []
+            row: list[Any] = []
             for parameter in parameters:
                 if parameter.name not in case and parameter._value is UNSET:
                     message = f"cases: {case} has no {parameter.name!r}, which has no value otherwise"
                     raise ArgumentError(message, name="cases", got=case, expected=parameter.name)
-                row.append(parameter.check(case[parameter.name]) if parameter.name in case else parameter.value)
+                value = parameter.check(case[parameter.name]) if parameter.name in case else parameter.value
+                row.append(known_as(parameter.name, value, first[len(row)]))
             rows.append(tuple(row))
         followers = self._followers(parameters)
         return self._with([Block((Axis(parameters, rows, followers),))])
@@ -386,6 +420,10 @@ class ParameterSpace:
         return self._with([one * two for one in self._now() for two in other._now()])
 
     def __len__(self) -> int:
+        return self._count()
+
+    def _count(self) -> int:
+        """Return the number of points, which may be more than len() can say."""
         blocks = self._now()
         if len(blocks) == 1:
             return blocks[0].count(self._fixed())
@@ -424,7 +462,7 @@ class ParameterSpace:
         dependencies : sequence
             What else results depend on: functions (by code), pathlib.Paths (by content), Parameters (by value), values.
         force_recompute : bool
-            Whether to compute what is done too.
+            Whether to compute what is done too. A point that fails then keeps the result that it had.
         on_error : {'raise', 'keep'}
             Whether a SweepError is raised at the end if points have failed. The others are computed in any case.
         verbose : bool
@@ -460,7 +498,7 @@ class ParameterSpace:
         >>> space.sweep(lambda x: 1 / x, on_error='keep').failures[0].error
         'ZeroDivisionError: division by zero'
         """
-        _check_on_error(on_error)
+        _checks.on_error(on_error)
         results = self._results(f, params, dependencies)
         with self._stoppable() as stop:
             results._run(force=force_recompute, on_error=on_error, verbose=verbose, on_result=on_result, stop=stop)
@@ -501,11 +539,12 @@ class ParameterSpace:
         """
         from megalith.maps.background import AsyncResult
 
-        _check_on_error(on_error)
+        _checks.on_error(on_error)
         results = self._results(f, params, dependencies)
         stop = threading.Event()
 
         def work(arrived: Callable[[int, Any], None]) -> Any:
+            _is_inside.set(True)
             with self._stoppable(stop):
                 results._run(force=force_recompute, on_error=on_error, on_index=arrived, stop=stop)
             return results
@@ -520,15 +559,19 @@ class ParameterSpace:
     def stop_sweep(self) -> None:
         """End the sweeps that are running as soon as the next point is done; all that was finished is kept.
 
-        Sweeps in the background have ended when this returns.
+        Sweeps in the background have ended when this returns; from inside of one, in a callback for instance, it
+        returns at once.
         """
+        from megalith.maps.task import is_worker
+
         shared = self._shared
         with shared.lock:
             background = list(shared.background)
             for stop in shared.stops:
                 stop.set()
-        for result in background:
-            result.wait()
+        if not (_is_inside.get() or is_worker.get()):
+            for result in background:
+                result.wait()
 
     def results(
         self,
@@ -595,7 +638,7 @@ class ParameterSpace:
         DryRun(points=3, cached=0, to_do=3, seconds=None, nbytes=None)
         """
         if f is None:
-            n = len(self) if params is None else len(self.product(*params))
+            n = (self if params is None else self.product(*params))._count()
             return DryRun(n, 0, n, None, None)
         return DryRun(*self._results(f, params, dependencies)._estimate())
 
@@ -744,7 +787,12 @@ class ParameterSpace:
 
         shared = self._shared
         if shared.store is None and shared.is_cached and shared.context is not None:
-            shared.store = Store(shared.context.cache_dir / PLACE, readonly=shared.context.readonly)
+            below = shared.context._below
+            shared.store = Store(
+                shared.context.cache_dir / PLACE,
+                readonly=shared.context.readonly,
+                below=None if below is None else Store(below / PLACE, readonly=True),
+            )
         return shared.store
 
     @property
@@ -891,7 +939,4 @@ class ParameterSpace:
                 shared.stops.discard(stop)
 
 
-def _check_on_error(on_error: str) -> None:
-    if on_error not in ("raise", "keep"):
-        message = f"on_error: got {on_error!r}, expected 'raise' or 'keep'"
-        raise ArgumentError(message, name="on_error", got=on_error, expected="'raise' or 'keep'")
+register(ParameterSpace, ParameterSpace._content)

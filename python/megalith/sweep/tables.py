@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megalith._optional import require
+from megalith.exceptions import KeyMissingError
+from megalith.sweep.parameter import plain
 from megalith.sweep.results import DONE, EXCLUDED, STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from megalith._typing import AnyArray
     from megalith.sweep.results import Results
@@ -43,11 +45,23 @@ def outputs(name: str, value: Any) -> dict[str, Any]:
     return {name: value}
 
 
-def named(wanted: str, taken: Sequence[str]) -> str:
-    """Return a name of an output that no parameter has."""
+def named(wanted: str, taken: Collection[str]) -> str:
+    """Return a name that nothing else has."""
     while wanted in taken:
         wanted += "_"
     return wanted
+
+
+def _labels(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Return the names that outputs have in a table, each its own."""
+    labels: dict[str, str] = {}
+    used = set(taken)
+    wanted = list(names)
+    # Those that can keep their names do.
+    for name in sorted(wanted, key=lambda name: name in used):
+        labels[name] = named(name, used)
+        used.add(labels[name])
+    return {name: labels[name] for name in wanted}
 
 
 def to_dataframe(results: Results) -> Any:
@@ -62,24 +76,28 @@ def to_dataframe(results: Results) -> Any:
         if results._states[i] != DONE or (read := results._read(i)) is None:
             continue
         for name, part in outputs(results.name, read[0]).items():
-            listed = found.setdefault(named(name, (*results.names, "status")), [None] * n)
+            listed = found.setdefault(name, [None] * n)
             listed[i] = part
-    frame = {name: pandas.Series(_column(values)) for name, values in columns.items()}
+    frame = {name: pandas.Series(_column(values, has_holes=False)) for name, values in columns.items()}
+    status = named("status", results.names)
+    labels = _labels(found, (*results.names, status))
     for name, values in found.items():
-        frame[name] = pandas.Series(_column(values))
-    frame["status"] = pandas.Series([STATES[state] for state in results._states], dtype=object)
+        frame[labels[name]] = pandas.Series(_column(values))
+    frame[status] = pandas.Series([STATES[state] for state in results._states], dtype=object)
     return pandas.DataFrame(frame)
 
 
-def _column(values: list[Any]) -> AnyArray:
+def _column(values: list[Any], *, has_holes: bool = True) -> AnyArray:
     """Return values as an array of one type, with NaN where some are missing; of objects if that is not possible."""
     there = [value for value in values if value is not None]
-    if there and all(isinstance(value, bool | int | float | complex | np.generic | str) for value in there):
-        kinds = {str if isinstance(v, str) else bool if isinstance(v, bool | np.bool_) else complex for v in there}
-        if len(kinds) == 1:
-            with np.errstate(all="ignore"):
-                array = np.array(there)
-            if len(there) == len(values):
+    is_whole = len(there) == len(values)
+    if there and (is_whole or has_holes) and len({_kind(value) for value in there}) == 1 and _kind(there[0]):
+        with np.errstate(all="ignore"):
+            array = np.array(there)
+        # Integers beyond this are others as floats.
+        is_exact = all(not isinstance(v, int | np.integer) or abs(int(v)) <= 2**53 for v in there)
+        if is_exact or (is_whole and array.dtype.kind in "iu"):
+            if is_whole:
                 return array
             if array.dtype.kind in _HOLES:
                 whole = np.empty(len(values), _HOLES[array.dtype.kind] or array.dtype)
@@ -87,10 +105,20 @@ def _column(values: list[Any]) -> AnyArray:
                 whole[[value is not None for value in values]] = array
                 return whole
     objects = np.empty(len(values), object)
-    objects[:] = [None] * len(values)
     for i, value in enumerate(values):
         objects[i] = value
     return objects
+
+
+def _kind(value: Any) -> str:
+    """Return which scalars a value stands in one array with, none if it is no scalar."""
+    if isinstance(value, bool | np.bool_):
+        return "bool"
+    if isinstance(value, str):
+        return "str"
+    if isinstance(value, int | float | complex | np.number) and not isinstance(value, np.timedelta64):
+        return "number"
+    return value.dtype.kind if isinstance(value, np.generic) else ""
 
 
 class _Grid:
@@ -101,22 +129,24 @@ class _Grid:
         self.coords: dict[str, tuple[str, AnyArray]] = {}
         self.dims: tuple[str, ...]
         self.shape: tuple[int, ...]
+        listed = [("run", (), points)] if results._axes is None else results._axes
+        axes: list[Any] = []
+        used = {*results.names, *results._fixed}
+        for dimension, names, rows in listed:
+            is_own = tuple(names[:1]) == (dimension,)
+            label = dimension if is_own else next(f"{dimension}{end}" for end in _ends() if dimension + end not in used)
+            used.add(label)
+            axes.append((label, names or results.names, rows))
         if results._axes is None:
-            self.dims, self.shape = ("run",), (len(points),)
+            self.dims, self.shape = (axes[0][0],), (len(points),)
             self.places = np.arange(len(points))
-            axes: list[Any] = [("run", results.names, points)]
         else:
-            axes, used = [], set()
-            for dimension, names, rows in results._axes:
-                label = next(f"{dimension}{end}" for end in _ends() if f"{dimension}{end}" not in used)
-                used.add(label)
-                axes.append((label, names, rows))
             self.dims = tuple(label for label, _, _ in axes)
             self.shape = tuple(len(rows) for _, _, rows in axes)
             self.places = _places(results, axes, self.shape)
         for label, names, rows in axes:
             for at, name in enumerate(names):
-                self.coords[name] = (label, _column([row[at] for row in rows]))
+                self.coords[name] = (label, _column([row[at] for row in rows], has_holes=False))
 
     @property
     def size(self) -> int:
@@ -134,9 +164,10 @@ def _places(results: Results, axes: Sequence[Any], shape: tuple[int, ...]) -> An
     places = np.zeros(len(results.points), np.int64)
     start = 0
     for (_, names, rows), n in zip(axes, shape, strict=True):
-        found = {tuple(row): i for i, row in reversed(list(enumerate(rows)))}
+        found = {tuple(map(plain, row)): i for i, row in reversed(list(enumerate(rows)))}
         ends = slice(start, start + len(names))
-        places = places * n + np.array([found[point[ends]] for point in map(tuple, results.points)], np.int64)
+        at = [found[tuple(map(plain, point[ends]))] for point in map(tuple, results.points)]
+        places = places * n + np.array(at, np.int64)
         start += len(names)
     return places
 
@@ -150,10 +181,12 @@ def to_xarray(results: Results) -> Any:
     numbers = np.full(grid.size, -1, np.int64)
     numbers[grid.places] = np.arange(len(results.points))
     found, forms = _scan(results)
-    taken = (*results.names, *results._fixed, "status", *grid.dims)
+    taken = {*results.names, *results._fixed, *grid.dims}
+    status = named("status", taken)
+    labels = _labels(found, {*taken, status})
     variables: dict[str, Any] = {}
     for name, (values, form) in _merged(found, forms).items():
-        label = named(name, taken)
+        label = labels[name]
         if form is None:
             spread: list[Any] = [None] * grid.size
             for i, value in values.items():
@@ -167,16 +200,15 @@ def to_xarray(results: Results) -> Any:
         lazy = _lazy(results, name, numbers.reshape(grid.shape), set(values), shape, dtype)
         variables[label] = (dims, lazy)
     words = np.array(STATES, dtype=object)
-    variables["status"] = (grid.dims, words[states].reshape(grid.shape))
+    variables[status] = (grid.dims, words[states].reshape(grid.shape))
     coords: dict[str, Any] = {}
-    for name, (dimension, labels) in grid.coords.items():
+    for name, (dimension, listed) in grid.coords.items():
         unit = results._space.parameters[name].unit
-        coords[name] = (dimension, labels, {"units": unit} if unit else {})
+        coords[name] = (dimension, listed, {"units": unit} if unit else {})
     scalars = bool | int | float | complex | str | np.generic
     coords |= {name: value for name, value in results._fixed.items() if isinstance(value, scalars)}
     dataset = xarray.Dataset(variables, coords)
-    if "run" in dataset.dims:
-        dataset = dataset.assign_coords(run=np.arange(dataset.sizes["run"]))
+    dataset = dataset.assign_coords({dim: np.arange(dataset.sizes[dim]) for dim in grid.dims if dim not in coords})
     dataset.attrs = {"function": results.function.keys.name, "space": results._space.name}
     return dataset
 
@@ -205,7 +237,11 @@ def _merged(found: dict[str, dict[int, Any]], forms: dict[str, set[Any]]) -> dic
         if None in forms[name] or len(shapes) != 1:
             merged[name] = (values, None)
             continue
-        dtype = np.result_type(*(form[1] for form in forms[name]))
+        dtypes = [form[1] for form in forms[name]]
+        if any(dtype.kind not in "biufc" for dtype in dtypes) and len({dtype.kind for dtype in dtypes}) > 1:
+            merged[name] = (values, None)
+            continue
+        dtype = np.result_type(*dtypes)
         merged[name] = (values, (shapes.pop(), dtype))
     return merged
 
@@ -266,6 +302,9 @@ def _on_disk_type() -> Any:
             hole = None if kind == "O" else "NaT" if kind in "mM" else np.nan
             for at, i in np.ndenumerate(chosen):
                 value = _mapped(self.results, int(i)) if int(i) in self.there else None
+                if value is None and int(i) in self.there:
+                    message = f"{self.results.points[int(i)]} is not on disk any more"
+                    raise KeyMissingError(message, key=self.results.points[int(i)], root=self.results.name)
                 out[at] = hole if value is None else outputs(self.results.name, value[0])[self.name][inner]
             return out
 
