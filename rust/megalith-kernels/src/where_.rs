@@ -358,11 +358,7 @@ fn write_positions<O: Cell>(positions: impl Iterator<Item = usize>, shape: &[usi
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn write_rows<O: Cell, const NDIM: usize>(
-    positions: impl Iterator<Item = usize>,
-    shape: [usize; NDIM],
-    out: &mut [O],
-) {
+fn write_rows<O: Cell, const NDIM: usize>(positions: impl Iterator<Item = usize>, shape: [usize; NDIM], out: &mut [O]) {
     let mut row = Row::new(shape);
     let mut cells = [O::default(); NDIM];
     let mut slots = out.as_chunks_mut::<NDIM>().0.iter_mut();

@@ -1,7 +1,7 @@
 //! Scratch of one bit an element.
 
-use megalith_core::{Error, Result};
 use megalith_core::blocks::zeros;
+use megalith_core::{Error, Result};
 use memmap2::{Advice, MmapMut};
 
 /// Masks of fewer words come from the allocator.
