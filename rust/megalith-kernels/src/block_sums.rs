@@ -14,6 +14,9 @@
 //!
 //! Integers and truth values wrap in 64 bits, as `numpy.sum` does.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use std::ops::Range;
 
 use megalith_core::blocks::{BLOCK, zeros};
@@ -138,7 +141,8 @@ fn add_halves(leaves: &mut [f64], len: usize) -> f64 {
 
 multiversion! {
     /// The sum of each leaf.
-    fn add_leaves[T: Copy, F: Fn(T) -> f64 + Copy](values: &[T], leaves: &mut [f64], value: F) -> () = plain_add_leaves
+    fn add_leaves[T: Copy, F: Fn(T) -> f64 + Copy](values: &[T], leaves: &mut [f64], value: F) -> ()
+        = plain_add_leaves, avx512 = avx512::add_leaves
 }
 
 #[inline(always)]
@@ -282,6 +286,7 @@ fn total<A: Element>(partials: &[A], combine: &impl Fn(&[A]) -> A) -> A {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{Level, set_level};
     use megalith_core::pool::{execute, execute_here};
     use proptest::prelude::*;
 
@@ -303,7 +308,8 @@ mod tests {
             boundaries.sort_unstable();
             let naive: Vec<i64> =
                 boundaries.windows(2).map(|w| values[w[0]..w[1]].iter().map(|&v| i64::from(v)).sum()).collect();
-            for threads in [1, 2, 8] {
+            for (level, threads) in Level::ALL.into_iter().zip([1, 2, 8]) {
+                set_level(level);
                 prop_assert_eq!(&sums(threads, &values, &boundaries), &naive);
             }
         }
@@ -317,6 +323,52 @@ mod tests {
         assert!((one[0] - exact).abs() < exact * 1e-12);
         for threads in [2, 3, 8] {
             assert_eq!(sums(threads, &values, &[0, values.len()])[0].to_bits(), one[0].to_bits());
+        }
+    }
+
+    /// The tree of additions as its definition reads.
+    fn halves(values: &[f64]) -> f64 {
+        if values.len() > LEAF {
+            let (low, high) = values.split_at((values.len() / 2).next_multiple_of(LEAF));
+            return halves(low) + halves(high);
+        }
+        let (whole, rest) = values.as_chunks::<LANES>();
+        let mut lanes = [0.0; LANES];
+        for chunk in whole {
+            (0..LANES).for_each(|k| lanes[k] += chunk[k]);
+        }
+        for width in [8, 4, 2, 1] {
+            (0..width).for_each(|k| lanes[k] += lanes[k + width]);
+        }
+        rest.iter().fold(lanes[0], |sum, x| sum + x)
+    }
+
+    #[test]
+    fn float_sums_have_the_bits_of_their_tree_at_each_level() {
+        let values: Vec<f64> = (0..PIECE).map(|i| 1.0 / (i as f64 - 777.5)).collect();
+        let lengths = [0, 1, 15, 127, 128, 129, 255, 256, 257, 258, 300, 384, 385, 4095, 4096, 4097, PIECE - 1, PIECE];
+        for (level, n) in Level::ALL.into_iter().flat_map(|level| lengths.map(|n| (level, n))) {
+            set_level(level);
+            let values = &values[PIECE - n..];
+            assert_eq!(sums(1, values, &[0, n])[0].to_bits(), halves(values).to_bits(), "{level:?}, {n}");
+            let single: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            let double: Vec<f64> = single.iter().map(|&v| f64::from(v)).collect();
+            assert_eq!(sums(1, &single, &[0, n])[0].to_bits(), halves(&double).to_bits(), "{level:?}, {n}");
+        }
+    }
+
+    #[test]
+    fn the_largest_values_of_each_type_add_up() {
+        for (level, n) in Level::ALL.into_iter().flat_map(|level| [63, PIECE, PIECE + 1].map(|n| (level, n))) {
+            set_level(level);
+            let (signed, unsigned) = (n as i64, n as u64);
+            assert_eq!(sums(1, &vec![u8::MAX; n], &[0, n]), [unsigned * 255]);
+            assert_eq!(sums(1, &vec![u16::MAX; n], &[0, n]), [unsigned * 65_535]);
+            assert_eq!(sums(1, &vec![u32::MAX; n], &[0, n]), [unsigned * u64::from(u32::MAX)]);
+            assert_eq!(sums(1, &vec![i8::MIN; n], &[0, n]), [signed * -128]);
+            assert_eq!(sums(1, &vec![i16::MIN; n], &[0, n]), [signed * -32_768]);
+            assert_eq!(sums(1, &vec![i32::MIN; n], &[0, n]), [signed * i64::from(i32::MIN)]);
+            assert_eq!(sums(1, &vec![Bool8(255); n], &[0, n]), [signed]);
         }
     }
 

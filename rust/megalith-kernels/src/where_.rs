@@ -393,6 +393,7 @@ fn write_any<O: Cell>(positions: impl Iterator<Item = usize>, shape: &[usize], o
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{Level, set_level};
     use megalith_core::pool::{execute, execute_here};
     use proptest::prelude::*;
 
@@ -428,7 +429,8 @@ mod tests {
             let values: Vec<i16> =
                 (0..len).map(|i| if random(i) % 4 <= density { (random(i + len) % 7) as i16 - 3 } else { 0 }).collect();
             let source = SourceView::from_slice(&values, &shape);
-            for threads in [1, 2, 8] {
+            for (level, threads) in Level::ALL.into_iter().zip([1, 2, 8]) {
+                set_level(level);
                 let found = execute(threads, |_| true, |w| {
                     Ok(written(w, &find_nonzero::<i16>(w, &source)?, shape.len()))
                 });
@@ -441,11 +443,61 @@ mod tests {
 
     #[test]
     fn hits_at_the_borders_of_blocks_and_words_are_found() {
-        for len in [1, 63, 64, 65, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5] {
-            let values = vec![1u8; len];
-            let source = SourceView::from_slice(&values, &[len]);
-            let found = execute_here(|w| Ok(written(w, &find_nonzero::<u8>(w, &source)?, 1))).unwrap();
-            assert_eq!(found, (0..len as i64).collect::<Vec<_>>());
+        for level in Level::ALL {
+            set_level(level);
+            for len in [1, 63, 64, 65, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5] {
+                let values = vec![1u8; len];
+                let source = SourceView::from_slice(&values, &[len]);
+                let found = execute_here(|w| Ok(written(w, &find_nonzero::<u8>(w, &source)?, 1))).unwrap();
+                assert_eq!(found, (0..len as i64).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_few_and_of_many_hits_are_written_in_each_type_and_number_of_axes() {
+        let random = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
+        let shapes: [&[usize]; 6] =
+            [&[200_003], &[700, 300], &[3, 70_000], &[64, 64, 51], &[50, 40, 7, 16], &[4, 5, 3, 70, 50]];
+        for (level, shape) in Level::ALL.into_iter().flat_map(|level| shapes.map(|shape| (level, shape))) {
+            set_level(level);
+            let len: usize = shape.iter().product();
+            for every in [1, 2, 10, 60, 70, 1000] {
+                let values: Vec<i16> = (0..len).map(|i| i16::from(random(i) % every == 0)).collect();
+                let source = SourceView::from_slice(&values, shape);
+                let expected = naive(&values, shape, |v| v != 0);
+                execute_here(|w| {
+                    let hits = find_nonzero::<i16>(w, &source)?;
+                    assert!(written(w, &hits, shape.len()) == expected, "{level:?}, {shape:?}, 1 of {every}");
+                    assert_narrow::<u32>(w, &hits, shape, &expected);
+                    assert_narrow::<i32>(w, &hits, shape, &expected);
+                    assert_narrow::<u16>(w, &hits, shape, &expected);
+                    assert_narrow::<u8>(w, &hits, shape, &expected);
+                    Ok(())
+                })
+                .unwrap();
+            }
+        }
+    }
+
+    fn assert_narrow<O: Integer>(workers: &Workers<'_>, hits: &Hits, shape: &[usize], expected: &[i64]) {
+        if shape.iter().any(|&n| n as i128 - 1 > O::MAX) {
+            return;
+        }
+        let mut out = vec![O::default(); expected.len()];
+        let rows = if shape.len() == 1 { vec![hits.len()] } else { vec![hits.len(), shape.len()] };
+        hits.fill::<O>(workers, SinkView::from_slice(&mut out, &rows)).unwrap();
+        assert!(out.iter().map(|&position| position.to_wrapped_i64()).eq(expected.iter().copied()));
+    }
+
+    #[test]
+    fn starts_that_are_not_aligned_to_vectors_are_read() {
+        let values: Vec<f32> = (0..1000u16).map(|i| f32::from(i % 3)).collect();
+        for (level, start) in Level::ALL.into_iter().flat_map(|level| (0..20).map(move |start| (level, start))) {
+            set_level(level);
+            let source = SourceView::from_slice(&values[start..], &[1000 - start]);
+            let found = execute_here(|w| Ok(written(w, &find_nonzero::<f32>(w, &source)?, 1))).unwrap();
+            assert_eq!(found, (0..1000 - start as i64).filter(|i| (i + start as i64) % 3 != 0).collect::<Vec<_>>());
         }
     }
 

@@ -1,6 +1,11 @@
 //! Bits by comparison, positions by compression.
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m512i, _mm_cvtsi64_si128, _mm512_add_epi8, _mm512_add_epi16, _mm512_add_epi32, _mm512_add_epi64,
+    _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32, _mm512_cvtepu8_epi64, _mm512_maskz_compress_epi8, _mm512_movepi8_mask,
+    _mm512_permutex2var_epi8, _mm512_permutex2var_epi16, _mm512_permutex2var_epi32, _mm512_permutex2var_epi64,
+    _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512,
+};
 
 use super::{Cell, Row, WORD, plain_mask};
 
