@@ -23,6 +23,8 @@
 //! Scratch: one bit an element at most. The order of hits is that of the logical index (C order), whatever the layout.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod mask;
 mod row;
@@ -136,16 +138,28 @@ fn find<T: Element>(workers: &Workers<'_>, source: &SourceView<'_>, is_hit: impl
 multiversion! {
     /// A bit for each value; returns how many are set.
     fn make_bits[T: Copy, F: Fn(T) -> bool](values: &[T], words: &mut [u64], is_hit: &F) -> usize
-        = plain_bits, avx512 = avx512::make_bits
+        = plain_bits, avx512 = avx512::make_bits, avx2 = avx2::make_bits
 }
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_bits<T: Copy>(values: &[T], words: &mut [u64], is_hit: &impl Fn(T) -> bool) -> usize {
+    bits_with(values, words, is_hit, |chunk| word_of(chunk, is_hit))
+}
+
+/// Bits of whole words by `word_of`, those of the rest one by one.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn bits_with<T: Copy>(
+    values: &[T],
+    words: &mut [u64],
+    is_hit: &impl Fn(T) -> bool,
+    word_of: impl Fn(&[T; WORD]) -> u64,
+) -> usize {
     let mut count = 0;
     let (whole, rest) = values.as_chunks::<WORD>();
     for (chunk, word) in whole.iter().zip(words.iter_mut()) {
-        *word = word_of(chunk, is_hit);
+        *word = word_of(chunk);
         count += word.count_ones() as usize;
     }
     if let Some(word) = words.get_mut(whole.len()) {

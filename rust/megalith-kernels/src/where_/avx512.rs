@@ -7,7 +7,7 @@ use std::arch::x86_64::{
     _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512,
 };
 
-use super::{Cell, Row, WORD, plain_mask};
+use super::{Bits, Cell, Row, WORD, bits_with, plain_mask};
 
 /// The numbers of the bits of a word.
 const BITS: [u8; WORD] = {
@@ -26,17 +26,7 @@ const VECTOR: usize = 64;
 /// See [`super::make_bits`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,popcnt,bmi1,bmi2")]
 pub(super) fn make_bits<T: Copy>(values: &[T], words: &mut [u64], is_hit: &impl Fn(T) -> bool) -> usize {
-    let mut count = 0;
-    let (whole, rest) = values.as_chunks::<WORD>();
-    for (chunk, word) in whole.iter().zip(words.iter_mut()) {
-        *word = word_of(chunk, is_hit);
-        count += word.count_ones() as usize;
-    }
-    if let Some(word) = words.get_mut(whole.len()) {
-        *word = rest.iter().enumerate().map(|(k, &value)| u64::from(is_hit(value)) << k).sum();
-        count += word.count_ones() as usize;
-    }
-    count
+    bits_with(values, words, is_hit, |chunk| word_of(chunk, is_hit))
 }
 
 #[inline]
@@ -118,7 +108,7 @@ fn write_rows<O: Cell, const NDIM: usize>(mask: &[u64], first: usize, shape: [us
                 }
             } else {
                 let mut cells = row.lead.map(O::from_index);
-                for (bit, slot) in super::Bits(segment).zip(out[done * NDIM..].as_chunks_mut::<NDIM>().0) {
+                for (bit, slot) in Bits(segment).zip(out[done * NDIM..].as_chunks_mut::<NDIM>().0) {
                     cells[NDIM - 1] = O::from_index(base.wrapping_add(bit));
                     *slot = cells;
                 }
