@@ -14,11 +14,16 @@
 //!
 //! Integers and truth values wrap in 64 bits, as `numpy.sum` does.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use std::ops::Range;
 
 use megalith_core::blocks::{BLOCK, zeros};
 use megalith_core::dtype::Real;
 use megalith_core::{Bool8, Element, Error, Result, SourceView, Workers, c64, c128, f16};
+
+use crate::simd::multiversion;
 
 /// Elements that are summed into one partial.
 pub const PIECE: usize = BLOCK;
@@ -29,6 +34,9 @@ const LEAF: usize = 128;
 /// Lanes of a leaf.
 const LANES: usize = 16;
 
+/// Counters that are raised together, each a byte.
+const COUNTERS: usize = 64;
+
 /// An element type whose values can be added up.
 pub trait Sum: Element {
     /// The type of the sum.
@@ -38,17 +46,24 @@ pub trait Sum: Element {
 }
 
 macro_rules! integer_sums {
-    ($($type:ty => $total:ty;)*) => {$(
+    ($($type:ty => $narrow:ty, $total:ty;)*) => {$(
         impl Sum for $type {
             type Total = $total;
             fn sum(values: &[Self]) -> $total {
-                values.iter().fold(0, |sum: $total, &value| sum.wrapping_add(<$total>::from(value)))
+                values.chunks(PIECE).fold(0, |sum: $total, piece| {
+                    let piece = add_up(piece, |sum: $narrow, value: $type| sum.wrapping_add(<$narrow>::from(value)));
+                    sum.wrapping_add(<$total>::from(piece))
+                })
             }
         }
     )*};
 }
 
-integer_sums! { i8 => i64; i16 => i64; i32 => i64; i64 => i64; u8 => u64; u16 => u64; u32 => u64; u64 => u64; }
+// The sum of a piece of 8 or 16-bit integers fits 32 bits.
+integer_sums! {
+    i8 => i32, i64; i16 => i32, i64; i32 => i64, i64; i64 => i64, i64;
+    u8 => u32, u64; u16 => u32, u64; u32 => u64, u64; u64 => u64, u64;
+}
 
 impl Sum for Bool8 {
     type Total = i64;
@@ -81,13 +96,67 @@ macro_rules! complex_sums {
 
 complex_sums! { c64; c128; }
 
-fn pairwise<T: Copy>(values: &[T], value: impl Fn(T) -> f64 + Copy) -> f64 {
-    if values.len() > LEAF {
-        // Halves of whole leaves, so that most leaves are full.
-        let half = (values.len() / 2).next_multiple_of(LEAF);
-        let (low, high) = values.split_at(half.min(values.len() - 1));
+multiversion! {
+    fn add_up[T: Copy, A: Default, F: Fn(A, T) -> A](values: &[T], add: F) -> A = plain_add_up
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_add_up<T: Copy, A: Default>(values: &[T], add: impl Fn(A, T) -> A) -> A {
+    values.iter().fold(A::default(), |sum, &value| add(sum, value))
+}
+
+/// Leaves, added up by halves: of whole leaves, so that most leaves are full.
+fn pairwise<T: Copy, F: Fn(T) -> f64 + Copy>(values: &[T], value: F) -> f64 {
+    if values.len() > PIECE {
+        let (low, high) = values.split_at((values.len() / 2).next_multiple_of(LEAF));
         return pairwise(low, value) + pairwise(high, value);
     }
+    let mut leaves = [0.0; PIECE / LEAF];
+    add_leaves(values, &mut leaves, value);
+    add_halves(&mut leaves[..values.len().div_ceil(LEAF).max(1)], values.len())
+}
+
+/// The sum of leaves of `len` elements together.
+fn add_halves(leaves: &mut [f64], len: usize) -> f64 {
+    let n = leaves.len();
+    if n == 1 {
+        return leaves[0];
+    }
+    if n.is_power_of_two() && len == n * LEAF {
+        // Halves of halves down to neighbours: all pairs at once.
+        let mut width = n / 2;
+        while width > 0 {
+            for k in 0..width {
+                leaves[k] = leaves[2 * k] + leaves[2 * k + 1];
+            }
+            width /= 2;
+        }
+        return leaves[0];
+    }
+    let half = (len / 2).next_multiple_of(LEAF);
+    let (low, high) = leaves.split_at_mut(half / LEAF);
+    add_halves(low, half) + add_halves(high, len - half)
+}
+
+multiversion! {
+    /// The sum of each leaf.
+    fn add_leaves[T: Copy, F: Fn(T) -> f64 + Copy](values: &[T], leaves: &mut [f64], value: F) -> ()
+        = plain_add_leaves, avx512 = avx512::add_leaves
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_add_leaves<T: Copy>(values: &[T], leaves: &mut [f64], value: impl Fn(T) -> f64 + Copy) {
+    // Leaves of a length that is known would be turned into vectors of leaves, which are slow to gather.
+    for (sum, leaf) in leaves.iter_mut().zip(values.chunks(LEAF)) {
+        *sum = leaf_sum(leaf, value);
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn leaf_sum<T: Copy>(values: &[T], value: impl Fn(T) -> f64) -> f64 {
     let (whole, rest) = values.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
     for chunk in whole {
@@ -105,9 +174,26 @@ fn pairwise<T: Copy>(values: &[T], value: impl Fn(T) -> f64 + Copy) -> f64 {
     rest.iter().fold(lanes[0], |sum, &x| sum + value(x))
 }
 
-fn count_nonzero<T: Element>(values: &[T]) -> i64 {
-    // Bytes of at most 255 ones each keep the inner loop in the narrowest lanes.
-    values.chunks(255).map(|run| i64::from(run.iter().fold(0u8, |n, v| n + u8::from(v.is_nonzero())))).sum()
+multiversion! {
+    fn count_nonzero[T: Element](values: &[T]) -> i64 = plain_count_nonzero
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_count_nonzero<T: Element>(values: &[T]) -> i64 {
+    let (whole, rest) = values.as_chunks::<COUNTERS>();
+    let mut count = 0;
+    // As many as a byte can count.
+    for run in whole.chunks(255) {
+        let mut counters = [0u8; COUNTERS];
+        for chunk in run {
+            for (counter, value) in counters.iter_mut().zip(chunk) {
+                *counter += u8::from(value.is_nonzero());
+            }
+        }
+        count += counters.iter().map(|&n| i64::from(n)).sum::<i64>();
+    }
+    count + rest.iter().map(|value| i64::from(value.is_nonzero())).sum::<i64>()
 }
 
 /// The sum of each stretch `boundaries[b]..boundaries[b + 1]` of the elements in C order.
@@ -200,6 +286,7 @@ fn total<A: Element>(partials: &[A], combine: &impl Fn(&[A]) -> A) -> A {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{Level, set_level};
     use megalith_core::pool::{execute, execute_here};
     use proptest::prelude::*;
 
@@ -221,7 +308,8 @@ mod tests {
             boundaries.sort_unstable();
             let naive: Vec<i64> =
                 boundaries.windows(2).map(|w| values[w[0]..w[1]].iter().map(|&v| i64::from(v)).sum()).collect();
-            for threads in [1, 2, 8] {
+            for (level, threads) in Level::ALL.into_iter().zip([1, 2, 8]) {
+                set_level(level);
                 prop_assert_eq!(&sums(threads, &values, &boundaries), &naive);
             }
         }
@@ -235,6 +323,52 @@ mod tests {
         assert!((one[0] - exact).abs() < exact * 1e-12);
         for threads in [2, 3, 8] {
             assert_eq!(sums(threads, &values, &[0, values.len()])[0].to_bits(), one[0].to_bits());
+        }
+    }
+
+    /// The tree of additions as its definition reads.
+    fn halves(values: &[f64]) -> f64 {
+        if values.len() > LEAF {
+            let (low, high) = values.split_at((values.len() / 2).next_multiple_of(LEAF));
+            return halves(low) + halves(high);
+        }
+        let (whole, rest) = values.as_chunks::<LANES>();
+        let mut lanes = [0.0; LANES];
+        for chunk in whole {
+            (0..LANES).for_each(|k| lanes[k] += chunk[k]);
+        }
+        for width in [8, 4, 2, 1] {
+            (0..width).for_each(|k| lanes[k] += lanes[k + width]);
+        }
+        rest.iter().fold(lanes[0], |sum, x| sum + x)
+    }
+
+    #[test]
+    fn float_sums_have_the_bits_of_their_tree_at_each_level() {
+        let values: Vec<f64> = (0..PIECE).map(|i| 1.0 / (i as f64 - 777.5)).collect();
+        let lengths = [0, 1, 15, 127, 128, 129, 255, 256, 257, 258, 300, 384, 385, 4095, 4096, 4097, PIECE - 1, PIECE];
+        for (level, n) in Level::ALL.into_iter().flat_map(|level| lengths.map(|n| (level, n))) {
+            set_level(level);
+            let values = &values[PIECE - n..];
+            assert_eq!(sums(1, values, &[0, n])[0].to_bits(), halves(values).to_bits(), "{level:?}, {n}");
+            let single: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            let double: Vec<f64> = single.iter().map(|&v| f64::from(v)).collect();
+            assert_eq!(sums(1, &single, &[0, n])[0].to_bits(), halves(&double).to_bits(), "{level:?}, {n}");
+        }
+    }
+
+    #[test]
+    fn the_largest_values_of_each_type_add_up() {
+        for (level, n) in Level::ALL.into_iter().flat_map(|level| [63, PIECE, PIECE + 1].map(|n| (level, n))) {
+            set_level(level);
+            let (signed, unsigned) = (n as i64, n as u64);
+            assert_eq!(sums(1, &vec![u8::MAX; n], &[0, n]), [unsigned * 255]);
+            assert_eq!(sums(1, &vec![u16::MAX; n], &[0, n]), [unsigned * 65_535]);
+            assert_eq!(sums(1, &vec![u32::MAX; n], &[0, n]), [unsigned * u64::from(u32::MAX)]);
+            assert_eq!(sums(1, &vec![i8::MIN; n], &[0, n]), [signed * -128]);
+            assert_eq!(sums(1, &vec![i16::MIN; n], &[0, n]), [signed * -32_768]);
+            assert_eq!(sums(1, &vec![i32::MIN; n], &[0, n]), [signed * i64::from(i32::MIN)]);
+            assert_eq!(sums(1, &vec![Bool8(255); n], &[0, n]), [signed]);
         }
     }
 

@@ -1,35 +1,74 @@
 //! Positions of the entries for which something holds: `numpy.nonzero`, in parallel and without temporaries.
 //!
-//! Two passes. The first reads the source once, block by block, and keeps a bit for each element and a count for each
-//! block. The counts, summed up, say where the hits of each block begin in the result, so that the second pass, over
-//! the bits alone, writes all blocks at the same time, each into its own rows:
+//! Two passes. The first reads the source once, block by block, makes a bit for each element, and keeps the bits of the
+//! block, or the positions of its hits where they are few. The numbers of hits, summed up, say where those of each
+//! block begin in the result, so that the second pass, over what was kept alone, writes all parts of the result at the
+//! same time:
 //!
 //! ```text
-//! for each block b, in parallel:   mask[b] = bits(source[b]),  count[b] = popcount(mask[b])
+//! for each block b, in parallel:   bits = is_hit(source[b]),  count[b] = popcount(bits),  kept[b] = bits or positions
 //! start = exclusive sum of count;  the caller makes room for the total
-//! for each block b, in parallel:   rows[start[b]..start[b + 1]] = positions of the bits of mask[b]
+//! for each block b, in parallel:   rows[start[b]..start[b + 1]] = positions in kept[b]
 //! ```
 //!
 //! 1. Bits are made from 64 bytes of 0 or 1 by eight multiplications, a form that compilers vectorise up to the bytes.
 //! 2. In more than one dimension no division is made for a hit: the coordinates of a row are counted up, and only a
-//!    jump over a whole row divides.
+//!    jump over some rows divides.
 //! 3. The source is read once, so that a source another thread writes to still gives a result of one piece.
+//! 4. With AVX-512 a comparison gives bits, and a word of them is turned into positions by one compression of the
+//!    numbers from 0 to 63.
+//! 5. Memory touched for the first time is slower than any other: none is touched for the bits of blocks with few hits,
+//!    and the result is written in parts of some huge pages, so that two threads seldom ask for the same page.
 //!
-//! Scratch: one bit an element. The order of hits is that of the logical index (C order), whatever the layout.
+//! Scratch: one bit an element at most. The order of hits is that of the logical index (C order), whatever the layout.
 
-use megalith_core::blocks::{BLOCK, ranges, split_mut, zeros};
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod mask;
+mod row;
+
+use std::ops::Range;
+
+use bytemuck::Pod;
+use megalith_core::blocks::{BLOCK, ranges, split_mut};
 use megalith_core::dtype::{Integer, Real};
 use megalith_core::{Element, Error, Result, SinkView, SourceView, Workers};
 
+use self::mask::Mask;
+use self::row::Row;
+use crate::simd::multiversion;
+
 /// Elements a word of the mask stands for.
 const WORD: usize = 64;
+
+/// Words of a block.
+const WORDS: usize = BLOCK / WORD;
+
+/// A block of no more hits than this keeps positions: less than a hit a word.
+const FEW: usize = WORDS;
+
+/// Bytes of the result that one item of work writes: two huge pages.
+const PART: usize = 1 << 22;
+
+/// Items of work for a result of fewer bytes than so many parts.
+const PARTS: usize = 16;
 
 /// The hits of a source, counted but not yet written.
 #[derive(Debug)]
 pub struct Hits {
     shape: Vec<usize>,
-    mask: Vec<u64>,
-    counts: Vec<usize>,
+    mask: Mask,
+    blocks: Vec<Block>,
+}
+
+/// The hits of a block.
+#[derive(Clone, Debug, Default)]
+struct Block {
+    count: usize,
+    /// Where they lie in the block, if they are few; the mask says it otherwise.
+    positions: Vec<u16>,
 }
 
 /// Find the non-zero entries.
@@ -77,23 +116,50 @@ pub fn find_above_float<T: Real>(workers: &Workers<'_>, source: &SourceView<'_>,
 
 fn find<T: Element>(workers: &Workers<'_>, source: &SourceView<'_>, is_hit: impl Fn(T) -> bool + Sync) -> Result<Hits> {
     let len = source.len();
-    let mut mask = zeros::<u64>(len.div_ceil(WORD))?;
-    let mut counts = zeros(len.div_ceil(BLOCK))?;
+    let mut mask = Mask::new(len.div_ceil(WORD))?;
+    let mut blocks = vec![Block::default(); len.div_ceil(BLOCK)];
     let view = source.clone().coalesce();
-    let blocks = ranges(len, BLOCK).zip(mask.chunks_mut(BLOCK / WORD)).zip(&mut counts).collect();
-    workers.for_each_with(blocks, Vec::new, |scratch, ((range, words), count)| {
-        *count = fill_mask(view.values(range, scratch), words, &is_hit);
+    let items = ranges(len, BLOCK).zip(mask.words_mut().chunks_mut(WORDS)).zip(&mut blocks).collect();
+    let scratch = || (Vec::new(), vec![0; WORDS.min(len.div_ceil(WORD))]);
+    workers.for_each_with(items, scratch, |(values, bits), ((range, words), block)| {
+        let bits = &mut bits[..words.len()];
+        block.count = make_bits(view.values(range, values), bits, &is_hit);
+        if block.count > FEW {
+            words.copy_from_slice(bits);
+        } else if block.count > 0 {
+            block.positions.reserve_exact(block.count);
+            positions(bits, 0).for_each(|position| block.positions.push(position as u16));
+        }
         Ok(())
     })?;
-    Ok(Hits { shape: source.shape().to_vec(), mask, counts })
+    Ok(Hits { shape: source.shape().to_vec(), mask, blocks })
 }
 
-/// One bit a value, and how many are set.
-fn fill_mask<T: Copy>(values: &[T], words: &mut [u64], is_hit: impl Fn(T) -> bool) -> usize {
+multiversion! {
+    /// A bit for each value; returns how many are set.
+    fn make_bits[T: Copy, F: Fn(T) -> bool](values: &[T], words: &mut [u64], is_hit: &F) -> usize
+        = plain_bits, avx512 = avx512::make_bits, avx2 = avx2::make_bits
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_bits<T: Copy>(values: &[T], words: &mut [u64], is_hit: &impl Fn(T) -> bool) -> usize {
+    bits_with(values, words, is_hit, |chunk| word_of(chunk, is_hit))
+}
+
+/// Bits of whole words by `word_of`, those of the rest one by one.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn bits_with<T: Copy>(
+    values: &[T],
+    words: &mut [u64],
+    is_hit: &impl Fn(T) -> bool,
+    word_of: impl Fn(&[T; WORD]) -> u64,
+) -> usize {
     let mut count = 0;
     let (whole, rest) = values.as_chunks::<WORD>();
     for (chunk, word) in whole.iter().zip(words.iter_mut()) {
-        *word = bits(chunk, &is_hit);
+        *word = word_of(chunk);
         count += word.count_ones() as usize;
     }
     if let Some(word) = words.get_mut(whole.len()) {
@@ -103,8 +169,9 @@ fn fill_mask<T: Copy>(values: &[T], words: &mut [u64], is_hit: impl Fn(T) -> boo
     count
 }
 
-#[inline]
-fn bits<T: Copy>(values: &[T; WORD], is_hit: impl Fn(T) -> bool) -> u64 {
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn word_of<T: Copy>(values: &[T; WORD], is_hit: &impl Fn(T) -> bool) -> u64 {
     let mut flags = [0u8; WORD];
     for (flag, &value) in flags.iter_mut().zip(values) {
         *flag = u8::from(is_hit(value));
@@ -117,11 +184,40 @@ fn bits<T: Copy>(values: &[T; WORD], is_hit: impl Fn(T) -> bool) -> u64 {
     word
 }
 
+/// The positions of bits that are set, in order.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn positions(mask: &[u64], first: usize) -> impl Iterator<Item = usize> {
+    mask.iter().enumerate().flat_map(move |(k, &word)| Bits(word).map(move |bit| first + k * WORD + bit))
+}
+
+/// The numbers of the bits of a word that are set.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn next(&mut self) -> Option<usize> {
+        let bit = self.0.trailing_zeros() as usize;
+        self.0 &= self.0.wrapping_sub(1);
+        (bit < WORD).then_some(bit)
+    }
+}
+
+/// What positions are written as: they are never negative, so that a signed type of the same size holds the same.
+trait Cell: Integer + Pod {}
+impl Cell for u8 {}
+impl Cell for u16 {}
+impl Cell for u32 {}
+impl Cell for u64 {}
+
 impl Hits {
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.counts.iter().sum()
+        count(&self.blocks)
     }
 
     /// Whether there are none.
@@ -156,23 +252,32 @@ impl Hits {
                 return Err(Error::Argument { name: "dtype", got, expected: "a wider integer type".to_owned() });
             }
         }
-        if sink.is_empty() {
-            return Ok(());
+        match size_of::<O>() {
+            _ if sink.is_empty() => Ok(()),
+            1 => self.fill_cells::<u8>(workers, sink),
+            2 => self.fill_cells::<u16>(workers, sink),
+            4 => self.fill_cells::<u32>(workers, sink),
+            _ => self.fill_cells::<u64>(workers, sink),
         }
+    }
+
+    fn fill_cells<O: Cell>(&self, workers: &Workers<'_>, sink: SinkView<'_>) -> Result<()> {
+        let parts = self.parts(self.shape.len() * size_of::<O>());
+        let lengths: Vec<usize> = parts.iter().map(|part| count(&self.blocks[part.clone()])).collect();
         let rows = match sink.into_mut_slice::<O>() {
             Ok(slice) => {
-                let lengths: Vec<usize> = self.counts.iter().map(|n| n * ndim).collect();
-                split_mut(slice, &lengths).into_iter().map(Rows::Slice).collect()
+                let cells: Vec<usize> = lengths.iter().map(|n| n * self.shape.len()).collect();
+                split_mut(slice, &cells).into_iter().map(Rows::Slice).collect()
             }
-            Err(view) => self.parts(view),
+            Err(view) => split_view(view, &lengths),
         };
-        let blocks: Vec<_> = rows.into_iter().enumerate().filter(|(b, _)| self.counts[*b] > 0).collect();
-        workers.for_each_with(blocks, Vec::new, |scratch, (block, rows)| {
+        let items = parts.into_iter().zip(rows).collect();
+        workers.for_each_with(items, Vec::new, |scratch, (part, rows)| {
             match rows {
-                Rows::Slice(rows) => self.write_block(block, rows),
+                Rows::Slice(rows) => self.write(part, rows),
                 Rows::View(mut view) => {
                     scratch.resize(view.len(), O::default());
-                    self.write_block(block, scratch);
+                    self.write(part, scratch);
                     view.scatter(0, scratch);
                 }
             }
@@ -180,116 +285,113 @@ impl Hits {
         })
     }
 
-    /// The rows of each block of a sink that is not one slice.
-    fn parts<'a, O>(&self, sink: SinkView<'a>) -> Vec<Rows<'a, O>> {
-        let mut rest = sink;
-        let mut parts = Vec::with_capacity(self.counts.len());
-        for &count in &self.counts {
-            let (part, tail) = rest.split_at(0, count);
-            parts.push(Rows::View(part));
-            rest = tail;
+    /// The blocks that are written together, where a hit takes `size` bytes.
+    fn parts(&self, size: usize) -> Vec<Range<usize>> {
+        let enough = (self.len() * size / PARTS).min(PART);
+        let (mut parts, mut start, mut bytes) = (Vec::new(), 0, 0);
+        for (b, block) in self.blocks.iter().enumerate() {
+            bytes += block.count * size;
+            if bytes > enough || b + 1 == self.blocks.len() {
+                parts.push(start..b + 1);
+                (start, bytes) = (b + 1, 0);
+            }
         }
         parts
     }
 
-    fn write_block<O: Integer>(&self, block: usize, out: &mut [O]) {
-        let words = BLOCK / WORD;
-        let mask = &self.mask[block * words..((block + 1) * words).min(self.mask.len())];
-        match self.shape.len() {
-            1 => write_flat(mask, block * BLOCK, out),
-            2 => write_rows::<O, 2>(mask, block * BLOCK, &self.shape, out),
-            3 => write_rows::<O, 3>(mask, block * BLOCK, &self.shape, out),
-            _ => write_any(mask, block * BLOCK, &self.shape, out),
+    fn write<O: Cell>(&self, part: Range<usize>, mut out: &mut [O]) {
+        let words = self.mask.words();
+        for b in part {
+            let block = &self.blocks[b];
+            let (rows, rest) = out.split_at_mut(block.count * self.shape.len());
+            if block.count > FEW {
+                let mask = &words[b * WORDS..((b + 1) * WORDS).min(words.len())];
+                write_mask(mask, b * BLOCK, &self.shape, rows);
+            } else {
+                let positions = block.positions.iter().map(|&position| b * BLOCK + usize::from(position));
+                write_positions(positions, &self.shape, rows);
+            }
+            out = rest;
         }
     }
 }
 
-/// Where the hits of a block go.
+fn count(blocks: &[Block]) -> usize {
+    blocks.iter().map(|block| block.count).sum()
+}
+
+/// Where the hits of some blocks go.
 enum Rows<'a, O> {
     Slice(&'a mut [O]),
     View(SinkView<'a>),
 }
 
-/// Call `f` with the position of each set bit, in order.
-#[inline]
-fn for_each_bit(mask: &[u64], first: usize, mut f: impl FnMut(usize)) {
-    for (k, &word) in mask.iter().enumerate() {
-        let mut left = word;
-        while left != 0 {
-            f(first + k * WORD + left.trailing_zeros() as usize);
-            left &= left - 1;
-        }
+/// Cut a sink that is not one slice.
+fn split_view<'a, O>(sink: SinkView<'a>, lengths: &[usize]) -> Vec<Rows<'a, O>> {
+    let mut rest = sink;
+    let mut parts = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        let (part, tail) = rest.split_at(0, length);
+        parts.push(Rows::View(part));
+        rest = tail;
     }
+    parts
 }
 
-fn write_flat<O: Integer>(mask: &[u64], first: usize, out: &mut [O]) {
-    let mut slots = out.iter_mut();
-    for_each_bit(mask, first, |position| {
-        if let Some(slot) = slots.next() {
-            *slot = O::from_index(position);
-        }
-    });
+multiversion! {
+    /// Write the positions of the bits that are set, the first of which stands for `first`.
+    fn write_mask[O: Cell](mask: &[u64], first: usize, shape: &[usize], out: &mut [O]) -> ()
+        = plain_mask, avx512 = avx512::write_mask
 }
 
-/// The row a position lies in: where it starts and ends, and its coordinates.
-struct Row<'a> {
-    shape: &'a [usize],
-    start: usize,
-    end: usize,
-    lead: Vec<usize>,
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_mask<O: Cell>(mask: &[u64], first: usize, shape: &[usize], out: &mut [O]) {
+    write_positions(positions(mask, first), shape, out);
 }
 
-impl<'a> Row<'a> {
-    fn new(shape: &'a [usize]) -> Self {
-        Self { shape, start: 0, end: 0, lead: vec![0; shape.len() - 1] }
-    }
-
-    /// Move on to the row of `position`, which lies at or behind the end of this one.
-    fn seek(&mut self, position: usize) {
-        let width = self.shape[self.lead.len()];
-        if self.end > 0 && position < self.end + width {
-            (self.start, self.end) = (self.end, self.end + width);
-            for (coordinate, &n) in self.lead.iter_mut().zip(self.shape).rev() {
-                *coordinate += 1;
-                if *coordinate < n {
-                    return;
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn write_positions<O: Cell>(positions: impl Iterator<Item = usize>, shape: &[usize], out: &mut [O]) {
+    match *shape {
+        [_] => {
+            let mut slots = out.iter_mut();
+            // `for_each`, here and below, makes two plain loops of words and bits; `zip` would not.
+            positions.for_each(|position| {
+                if let Some(slot) = slots.next() {
+                    *slot = O::from_index(position);
                 }
-                *coordinate = 0;
-            }
-            return;
+            });
         }
-        let mut row = position / width;
-        self.start = row * width;
-        self.end = self.start + width;
-        for (coordinate, &n) in self.lead.iter_mut().zip(self.shape).rev() {
-            *coordinate = row % n;
-            row /= n;
-        }
+        [a, b] => write_rows(positions, [a, b], out),
+        [a, b, c] => write_rows(positions, [a, b, c], out),
+        [a, b, c, d] => write_rows(positions, [a, b, c, d], out),
+        _ => write_any(positions, shape, out),
     }
 }
 
-fn write_rows<O: Integer, const NDIM: usize>(mask: &[u64], first: usize, shape: &[usize], out: &mut [O]) {
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn write_rows<O: Cell, const NDIM: usize>(positions: impl Iterator<Item = usize>, shape: [usize; NDIM], out: &mut [O]) {
     let mut row = Row::new(shape);
-    let mut lead = [O::default(); NDIM];
+    let mut cells = [O::default(); NDIM];
     let mut slots = out.as_chunks_mut::<NDIM>().0.iter_mut();
-    for_each_bit(mask, first, |position| {
+    positions.for_each(|position| {
         if position >= row.end {
             row.seek(position);
-            for (slot, &coordinate) in lead.iter_mut().zip(&row.lead) {
-                *slot = O::from_index(coordinate);
-            }
+            cells = row.lead.map(O::from_index);
         }
-        lead[NDIM - 1] = O::from_index(position - row.start);
+        cells[NDIM - 1] = O::from_index(position - row.start);
         if let Some(slot) = slots.next() {
-            *slot = lead;
+            *slot = cells;
         }
     });
 }
 
-fn write_any<O: Integer>(mask: &[u64], first: usize, shape: &[usize], out: &mut [O]) {
-    let mut row = Row::new(shape);
+fn write_any<O: Cell>(positions: impl Iterator<Item = usize>, shape: &[usize], out: &mut [O]) {
+    let mut row = Row::new(shape.to_vec());
     let mut slots = out.chunks_exact_mut(shape.len());
-    for_each_bit(mask, first, |position| {
+    positions.for_each(|position| {
         if position >= row.end {
             row.seek(position);
         }
@@ -305,6 +407,7 @@ fn write_any<O: Integer>(mask: &[u64], first: usize, shape: &[usize], out: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{Level, set_level};
     use megalith_core::pool::{execute, execute_here};
     use proptest::prelude::*;
 
@@ -340,7 +443,8 @@ mod tests {
             let values: Vec<i16> =
                 (0..len).map(|i| if random(i) % 4 <= density { (random(i + len) % 7) as i16 - 3 } else { 0 }).collect();
             let source = SourceView::from_slice(&values, &shape);
-            for threads in [1, 2, 8] {
+            for (level, threads) in Level::ALL.into_iter().zip([1, 2, 8]) {
+                set_level(level);
                 let found = execute(threads, |_| true, |w| {
                     Ok(written(w, &find_nonzero::<i16>(w, &source)?, shape.len()))
                 });
@@ -353,11 +457,61 @@ mod tests {
 
     #[test]
     fn hits_at_the_borders_of_blocks_and_words_are_found() {
-        for len in [1, 63, 64, 65, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5] {
-            let values = vec![1u8; len];
-            let source = SourceView::from_slice(&values, &[len]);
-            let found = execute_here(|w| Ok(written(w, &find_nonzero::<u8>(w, &source)?, 1))).unwrap();
-            assert_eq!(found, (0..len as i64).collect::<Vec<_>>());
+        for level in Level::ALL {
+            set_level(level);
+            for len in [1, 63, 64, 65, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5] {
+                let values = vec![1u8; len];
+                let source = SourceView::from_slice(&values, &[len]);
+                let found = execute_here(|w| Ok(written(w, &find_nonzero::<u8>(w, &source)?, 1))).unwrap();
+                assert_eq!(found, (0..len as i64).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_few_and_of_many_hits_are_written_in_each_type_and_number_of_axes() {
+        let random = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
+        let shapes: [&[usize]; 6] =
+            [&[200_003], &[700, 300], &[3, 70_000], &[64, 64, 51], &[50, 40, 7, 16], &[4, 5, 3, 70, 50]];
+        for (level, shape) in Level::ALL.into_iter().flat_map(|level| shapes.map(|shape| (level, shape))) {
+            set_level(level);
+            let len: usize = shape.iter().product();
+            for every in [1, 2, 10, 60, 70, 1000] {
+                let values: Vec<i16> = (0..len).map(|i| i16::from(random(i) % every == 0)).collect();
+                let source = SourceView::from_slice(&values, shape);
+                let expected = naive(&values, shape, |v| v != 0);
+                execute_here(|w| {
+                    let hits = find_nonzero::<i16>(w, &source)?;
+                    assert!(written(w, &hits, shape.len()) == expected, "{level:?}, {shape:?}, 1 of {every}");
+                    assert_narrow::<u32>(w, &hits, shape, &expected);
+                    assert_narrow::<i32>(w, &hits, shape, &expected);
+                    assert_narrow::<u16>(w, &hits, shape, &expected);
+                    assert_narrow::<u8>(w, &hits, shape, &expected);
+                    Ok(())
+                })
+                .unwrap();
+            }
+        }
+    }
+
+    fn assert_narrow<O: Integer>(workers: &Workers<'_>, hits: &Hits, shape: &[usize], expected: &[i64]) {
+        if shape.iter().any(|&n| n as i128 - 1 > O::MAX) {
+            return;
+        }
+        let mut out = vec![O::default(); expected.len()];
+        let rows = if shape.len() == 1 { vec![hits.len()] } else { vec![hits.len(), shape.len()] };
+        hits.fill::<O>(workers, SinkView::from_slice(&mut out, &rows)).unwrap();
+        assert!(out.iter().map(|&position| position.to_wrapped_i64()).eq(expected.iter().copied()));
+    }
+
+    #[test]
+    fn starts_that_are_not_aligned_to_vectors_are_read() {
+        let values: Vec<f32> = (0..1000u16).map(|i| f32::from(i % 3)).collect();
+        for (level, start) in Level::ALL.into_iter().flat_map(|level| (0..20).map(move |start| (level, start))) {
+            set_level(level);
+            let source = SourceView::from_slice(&values[start..], &[1000 - start]);
+            let found = execute_here(|w| Ok(written(w, &find_nonzero::<f32>(w, &source)?, 1))).unwrap();
+            assert_eq!(found, (0..1000 - start as i64).filter(|i| (i + start as i64) % 3 != 0).collect::<Vec<_>>());
         }
     }
 
