@@ -28,16 +28,20 @@
 //! or after it.
 
 mod extension;
+mod sums;
+mod sweep;
 mod taps;
+mod turn;
 
 #[cfg(test)]
 mod tests;
 
 use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers};
 
-use self::extension::Runs;
+use self::sweep::{Form, Place, Scratch, Sweep, WINDOW};
 use self::taps::{Taps, WIDTH};
-use crate::rows::{Load, Store, by_stride, loader, storer};
+use self::turn::SIDE;
+use crate::rows::by_stride;
 
 /// What a line is taken to be beyond its ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,12 +78,8 @@ const WORK: usize = 1 << 22;
 const MIN_ROWS: usize = 256;
 /// Lanes of a strip, at most: whole pages of memory are read and written at once.
 const STRIP: usize = 512;
-/// Entries of the window, where the kernel is not longer: a part of the second-level cache.
-const WINDOW: usize = 1 << 14;
-/// Entries that the outputs side by side are summed from: half of a first-level cache.
-const NEAR: usize = 1 << 11;
-/// Outputs computed before they are written.
-const PIECE: usize = 1 << 12;
+/// A strip of fewer lanes is narrow.
+const WIDE: usize = 64;
 /// An axis shorter than this is not worth being walked line by line.
 const SHORT: usize = 32;
 
@@ -120,15 +120,7 @@ pub fn correlate1d(
         Input::Sink => (None, sink_dtype),
     };
     check(source.as_ref(), &sink, axis, kernel, origin)?;
-    let make = || {
-        Ok(Scratch {
-            load: loader("source", source_dtype)?,
-            store: storer("sink", sink_dtype)?,
-            window: Vec::new(),
-            after: Vec::new(),
-            out: Vec::new(),
-        })
-    };
+    let make = || Scratch::new(source_dtype, sink_dtype);
     // Once here, so that a wrong type is an error for empty arrays too.
     make()?;
     if sink.is_empty() {
@@ -262,12 +254,17 @@ impl Plan {
     }
 
     fn run(&self, workers: &Workers<'_>, item: Part<'_, '_>, scratch: &mut Scratch) -> Result<()> {
+        let sweep = Sweep { taps: &self.taps, mode: self.mode, n: self.n };
         if self.by_lines {
             let Part { source, mut sink, first } = item;
             let rows = sink.shape()[self.axes.len() - 1];
-            for line in 0..sink.len() / rows {
-                let place = Place { source_base: line * self.n, sink_base: line * rows, lanes: 1, first, rows };
-                self.sweep(workers, source.as_ref(), &mut sink, &place, scratch)?;
+            let lines = sink.len() / rows;
+            // A few lines are turned as well as as many as there is room for.
+            let (form, step) = if lines > 2 { (Form::Turned, SIDE) } else { (Form::Narrow, 1) };
+            for line in (0..lines).step_by(step) {
+                let lanes = step.min(lines - line);
+                let place = Place { form, source_base: line * self.n, sink_base: line * rows, lanes, first, rows };
+                sweep.run(workers, source.as_ref(), &mut sink, &place, scratch)?;
             }
             return Ok(());
         }
@@ -275,90 +272,11 @@ impl Plan {
         cut(item, 1, self.axes.len(), self.strip, &mut strips);
         for Part { source, mut sink, first } in strips {
             let rows = sink.shape()[0];
-            let place = Place { source_base: 0, sink_base: 0, lanes: sink.len() / rows, first, rows };
-            self.sweep(workers, source.map(SourceView::coalesce).as_ref(), &mut sink, &place, scratch)?;
+            let lanes = sink.len() / rows;
+            let form = if lanes < WIDE { Form::Narrow } else { Form::Wide };
+            let place = Place { form, source_base: 0, sink_base: 0, lanes, first, rows };
+            sweep.run(workers, source.map(SourceView::coalesce).as_ref(), &mut sink, &place, scratch)?;
         }
         Ok(())
     }
-
-    /// Compute the rows of a strip, sliding a window along the axis.
-    fn sweep(
-        &self,
-        workers: &Workers<'_>,
-        source: Option<&SourceView<'_>>,
-        sink: &mut SinkView<'_>,
-        place: &Place,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        let &Place { source_base, sink_base, lanes, first, rows } = place;
-        let (before, after) = self.taps.reach();
-        let halo = before + after;
-        let chunk = (WINDOW / lanes).saturating_sub(halo).max(halo / 2).max(WIDTH).min(rows);
-        let Scratch { load, store, window, after: tail, out } = scratch;
-        let grow = |buffer: &mut Vec<f64>, len: usize| buffer.resize(len.max(buffer.len()), 0.0);
-        grow(window, (chunk + halo) * lanes + WIDTH);
-        grow(tail, after * lanes);
-        let batch = (PIECE / lanes).clamp(1, chunk);
-        grow(out, batch * lanes + WIDTH);
-        // Lanes whose sums are made row after row while their entries stay in the first-level cache.
-        let near = (NEAR / (halo + 1)).max(1).next_multiple_of(WIDTH);
-
-        // Everything from outside of the own rows, before a row is overwritten.
-        let mut read = |sink: &SinkView<'_>, row: usize, out: &mut [f64]| {
-            let start = source_base + row * lanes;
-            match source {
-                Some(source) => load.load(source, start..start + out.len(), out),
-                None => load.load(&sink.as_source(), start..start + out.len(), out),
-            }
-        };
-        let end = first + rows;
-        let runs = Runs { mode: self.mode, n: self.n, lanes };
-        runs.fill(first as isize - before as isize, &mut window[..before * lanes], |row, out| read(sink, row, out));
-        runs.fill(end as isize, &mut tail[..after * lanes], |row, out| read(sink, row, out));
-
-        // The window holds the rows from `a - before` up to `known`.
-        let (mut a, mut known) = (first, first);
-        while a < end {
-            workers.check()?;
-            let b = (a + chunk).min(end);
-            let slot = |row: usize| (row + before - a) * lanes;
-            if known < end {
-                let stop = (b + after).min(end);
-                read(sink, known, &mut window[slot(known)..slot(stop)]);
-                known = stop;
-            }
-            if known < b + after {
-                let from = &tail[(known - end) * lanes..(b + after - end) * lanes];
-                window[slot(known)..slot(b + after)].copy_from_slice(from);
-                known = b + after;
-            }
-            for from in (a..b).step_by(batch) {
-                let to = (from + batch).min(b);
-                let at = (from - a) * lanes;
-                self.taps.apply(&window[at..], lanes, near, &mut out[..(to - from) * lanes + WIDTH]);
-                store.store(sink, sink_base + (from - first) * lanes, &out[..(to - from) * lanes]);
-            }
-            window.copy_within((b - a) * lanes..(b - a + halo) * lanes, 0);
-            a = b;
-        }
-        Ok(())
-    }
-}
-
-/// A strip inside of its part: row `l` is at `base + l * lanes`, in the sink counted from the row `first`.
-struct Place {
-    source_base: usize,
-    sink_base: usize,
-    lanes: usize,
-    first: usize,
-    rows: usize,
-}
-
-/// The memory of one thread.
-struct Scratch {
-    load: Box<dyn Load<f64>>,
-    store: Box<dyn Store>,
-    window: Vec<f64>,
-    after: Vec<f64>,
-    out: Vec<f64>,
 }

@@ -7,12 +7,19 @@
 //! 1. Memory that is a slice is converted straight from (or to) it; anything else passes through a buffer of
 //!    [`PIECE`] elements that stays in the first-level cache.
 //! 2. The conversion is a function item, not a pointer: it is inlined, and the loop over it is vectorised.
+//! 3. Doubles become integers of up to 32 bits by the instruction whose behaviour beyond the type is the contract
+//!    ([`Real::from_double`]), where the compiler would test each value (`rows/x86.rs`).
 
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use megalith_core::dtype::Real;
+use megalith_core::dtype::{Bool8, Real};
 use megalith_core::{DType, Element, Error, Result, SinkView, SourceView, match_dtype};
+
+use crate::simd::multiversion;
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 /// Elements that pass through a buffer at once.
 const PIECE: usize = 2048;
@@ -46,17 +53,19 @@ impl<T: Element, F> Converter<T, F> {
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn convert<T: Copy, C>(from: &[T], to: &mut [C], f: impl Fn(T) -> C) {
+fn plain_convert<T: Copy, C, F: Fn(T) -> C>(from: &[T], to: &mut [C], f: &F) {
     for (slot, &value) in to.iter_mut().zip(from) {
         *slot = f(value);
     }
 }
 
+multiversion!(fn convert[T: Copy, C, F: Fn(T) -> C](from: &[T], to: &mut [C], f: &F) -> () = plain_convert);
+
 impl<T: Element, C, F: Fn(T) -> C + Send> Load<C> for Converter<T, F> {
     fn load(&mut self, view: &SourceView<'_>, range: Range<usize>, out: &mut [C]) {
         assert_eq!(range.len(), out.len(), "a row of the length of the range");
-        if let Some(elements) = view.as_slice::<T>() {
-            return convert(&elements[range], out, &self.convert);
+        if let Some(elements) = view.slice_of::<T>(range.clone()) {
+            return convert(elements, out, &self.convert);
         }
         let mut start = range.start;
         for part in out.chunks_mut(PIECE) {
@@ -70,8 +79,8 @@ impl<T: Element, C, F: Fn(T) -> C + Send> Load<C> for Converter<T, F> {
 
 impl<T: Element, F: Fn(f64) -> T + Send> Store for Converter<T, F> {
     fn store(&mut self, sink: &mut SinkView<'_>, start: usize, values: &[f64]) {
-        if let Some(elements) = sink.as_mut_slice::<T>() {
-            return convert(values, &mut elements[start..start + values.len()], &self.convert);
+        if let Some(elements) = sink.slice_of_mut::<T>(start..start + values.len()) {
+            return convert(values, elements, &self.convert);
         }
         let mut start = start;
         for part in values.chunks(PIECE) {
@@ -83,19 +92,69 @@ impl<T: Element, F: Fn(f64) -> T + Send> Store for Converter<T, F> {
     }
 }
 
+/// Doubles that are truncated to 32 bits, and what becomes of those.
+struct Truncator<T, F> {
+    buffer: Vec<T>,
+    narrow: F,
+}
+
+impl<T: Element, F: Fn(i32) -> T + Send + 'static> Truncator<T, F> {
+    fn boxed(narrow: F) -> Box<dyn Store> {
+        Box::new(Self { buffer: vec![T::default(); PIECE], narrow })
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod x86 {
+    pub(super) use super::plain_truncate as truncate_avx2;
+    pub(super) use super::plain_truncate as truncate_avx512;
+}
+
+/// As [`Real::from_double`] does it for types of up to 32 bits.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_truncate<T, F: Fn(i32) -> T>(from: &[f64], to: &mut [T], narrow: &F) {
+    for (slot, &value) in to.iter_mut().zip(from) {
+        *slot = narrow(i32::from_double(value));
+    }
+}
+
+multiversion!(
+    fn truncate[T, F: Fn(i32) -> T](from: &[f64], to: &mut [T], narrow: &F) -> ()
+        = plain_truncate, avx512 = x86::truncate_avx512, avx2 = x86::truncate_avx2
+);
+
+impl<T: Element, F: Fn(i32) -> T + Send> Store for Truncator<T, F> {
+    fn store(&mut self, sink: &mut SinkView<'_>, start: usize, values: &[f64]) {
+        if let Some(elements) = sink.slice_of_mut::<T>(start..start + values.len()) {
+            return truncate(values, elements, &self.narrow);
+        }
+        let mut start = start;
+        for part in values.chunks(PIECE) {
+            let buffer = &mut self.buffer[..part.len()];
+            truncate(part, buffer, &self.narrow);
+            sink.scatter(start, buffer);
+            start += part.len();
+        }
+    }
+}
+
 /// Doubles that stay doubles.
 struct Doubles;
 
 impl Load<f64> for Doubles {
     fn load(&mut self, view: &SourceView<'_>, range: Range<usize>, out: &mut [f64]) {
-        view.gather(range, out);
+        match view.slice_of::<f64>(range.clone()) {
+            Some(elements) => out.copy_from_slice(elements),
+            None => view.gather(range, out),
+        }
     }
 }
 
 impl Store for Doubles {
     fn store(&mut self, sink: &mut SinkView<'_>, start: usize, values: &[f64]) {
-        match sink.as_mut_slice::<f64>() {
-            Some(elements) => elements[start..start + values.len()].copy_from_slice(values),
+        match sink.slice_of_mut::<f64>(start..start + values.len()) {
+            Some(elements) => elements.copy_from_slice(values),
             None => sink.scatter(start, values),
         }
     }
@@ -112,11 +171,17 @@ pub(crate) fn loader(name: &'static str, dtype: DType) -> Result<Box<dyn Load<f6
 
 /// What writes doubles as `dtype`.
 pub(crate) fn storer(name: &'static str, dtype: DType) -> Result<Box<dyn Store>> {
-    Ok(match_dtype!(real dtype, T => if dtype == DType::F64 {
-        Box::new(Doubles)
-    } else {
-        Box::new(Converter::<T, _>::new(T::from_double))
-    }, else return Err(not_real(name, dtype))))
+    Ok(match dtype {
+        DType::F64 => Box::new(Doubles),
+        DType::Bool => Truncator::boxed(|value| Bool8(u8::from(value as u8 != 0))),
+        DType::I8 => Truncator::boxed(|value| value as i8),
+        DType::I16 => Truncator::boxed(|value| value as i16),
+        DType::I32 => Truncator::boxed(|value| value),
+        DType::U8 => Truncator::boxed(|value| value as u8),
+        DType::U16 => Truncator::boxed(|value| value as u16),
+        _ => match_dtype!(real dtype, T => Box::new(Converter::<T, _>::new(T::from_double)),
+            else return Err(not_real(name, dtype))),
+    })
 }
 
 /// The error for a type without a place on the real line.
