@@ -3,23 +3,24 @@
 //! # The idea
 //! Each output is a weighted sum of its neighbours along the axis. SciPy walks one line after the other, and one sum
 //! after the other: each addition waits for the one before it. Here many sums grow side by side. A *strip* of lanes
-//! (neighbouring lines) is copied as doubles into a small buffer, row after row along the axis; in that buffer output
-//! `p` needs the entries `p`, `p + lanes`, `p + 2 lanes`, ..., which is the same for all `p`:
+//! (neighbouring lines) is copied as doubles into a small buffer, row after row along the axis; the rows are summed as
+//! vectors (`correlate1d/sums.rs`):
 //!
 //! ```text
-//! for each block of outputs p..p+16:              acc = x[p + c lanes] * w[c]
-//!     for each pair of taps (j, K-1-j):           acc += (x[p + j lanes] + x[p + (K-1-j) lanes]) * w[j]
+//! for each row r, all lanes side by side:         acc = x[r + c] * w[c]
+//!     for each pair of taps (j, K-1-j):           acc += (x[r + j] + x[r + K-1-j]) * w[j]
 //! ```
 //!
-//! A line along the axis that is contiguous in memory is a strip of one lane: the same loop with a step of one.
+//! Lines along an axis that is contiguous in memory are turned on the way into the buffer and on the way out of it,
+//! eight at a time, so that they are lanes too. Where taps are few, or lines, it costs less to walk along a line as it
+//! is: a strip of one lane, whose rows are entries that follow each other (`correlate1d/taps.rs`).
 //!
 //! # Tricks
-//! 1. The order of the additions is SciPy's (`correlate1d/taps.rs`), so the vectors hold 16 independent sums rather
-//!    than parts of one.
+//! 1. The order of the additions is SciPy's, so the vectors hold independent sums rather than parts of one.
 //! 2. The buffer is a window that slides along the axis: the last `K - 1` rows are kept, each source row is converted
 //!    once. The rows beyond the ends come from a map of positions (`correlate1d/extension.rs`).
-//! 3. Lanes are taken along the smallest stride of the sink. A strip is wide, for the sake of memory; sums are made
-//!    for fewer lanes at a time, as many as let `K` rows of them stay in the first-level cache.
+//! 3. Lanes are taken along the smallest stride of the sink. A strip is wide, for the sake of memory. Work on the
+//!    window and on memory take turns, so the rows that come next are fetched while sums are made.
 //! 4. In place costs nothing more: what lies behind the window is never needed again, and the rows beyond the ends are
 //!    read before the first result is written.
 //!
@@ -31,7 +32,6 @@ mod extension;
 mod sums;
 mod sweep;
 mod taps;
-mod turn;
 
 #[cfg(test)]
 mod tests;
@@ -40,8 +40,7 @@ use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers};
 
 use self::sweep::{Form, Place, Scratch, Sweep, WINDOW};
 use self::taps::{Taps, WIDTH};
-use self::turn::SIDE;
-use crate::rows::by_stride;
+use crate::rows::{SIDE, by_stride};
 
 /// What a line is taken to be beyond its ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,6 +79,8 @@ const MIN_ROWS: usize = 256;
 const STRIP: usize = 512;
 /// A strip of fewer lanes is narrow.
 const WIDE: usize = 64;
+/// Contiguous lines are turned for as many taps: more than that cost more in unaligned loads than turning does.
+const TURN: usize = 9;
 /// An axis shorter than this is not worth being walked line by line.
 const SHORT: usize = 32;
 
@@ -96,7 +97,7 @@ const SHORT: usize = 32;
 /// origin that moves its centre outside of it; [`Error::DType`] for types that are not real; [`Error::Cancelled`].
 ///
 /// # Cost
-/// One pass over the source and one over the sink. Scratch of each thread: a quarter MiB, or three times the kernel's
+/// One pass over the source and one over the sink. Scratch of each thread: half a MiB, or three times the kernel's
 /// memory where that is more; in place not more.
 ///
 /// # Source
@@ -224,7 +225,7 @@ impl Plan {
         axes.insert(if by_lines { axes.len() } else { 0 }, axis);
 
         let grain = (WORK / (kernel.len() + 28)).max(1 << 12);
-        let mut strip = if by_lines { 1 } else { (WINDOW / 2 / kernel.len()).clamp(1, STRIP) };
+        let mut strip = if by_lines { 1 } else { (2 * WINDOW / 3 / kernel.len()).clamp(1, STRIP) };
         if in_place && !by_lines {
             // Whole lines are one item, so that few long lines still make work for all threads.
             strip = strip.min((lanes / 64).next_multiple_of(WIDTH).max(WIDTH));
@@ -259,8 +260,8 @@ impl Plan {
             let Part { source, mut sink, first } = item;
             let rows = sink.shape()[self.axes.len() - 1];
             let lines = sink.len() / rows;
-            // A few lines are turned as well as as many as there is room for.
-            let (form, step) = if lines > 2 { (Form::Turned, SIDE) } else { (Form::Narrow, 1) };
+            let (form, step) =
+                if lines > 2 && self.taps.weights.len() >= TURN { (Form::Turned, SIDE) } else { (Form::Narrow, 1) };
             for line in (0..lines).step_by(step) {
                 let lanes = step.min(lines - line);
                 let place = Place { form, source_base: line * self.n, sink_base: line * rows, lanes, first, rows };

@@ -173,6 +173,21 @@ impl<'a> SourceView<'a> {
         Some(unsafe { std::slice::from_raw_parts(start, range.len()) })
     }
 
+    /// The bytes of the C-order `range`, where its elements follow each other in memory, in whatever byte order.
+    ///
+    /// # Panics
+    /// If the range leaves the view.
+    #[must_use]
+    pub fn bytes_of(&self, range: Range<usize>) -> Option<&'a [u8]> {
+        let start = self.ptr.wrapping_offset(self.layout.run(&range, self.itemsize)?);
+        if range.is_empty() {
+            return Some(&[]);
+        }
+        // SAFETY: as in `as_bytes`, for the elements of a range inside of the view (checked by `Layout::run`).
+        #[allow(unsafe_code)]
+        Some(unsafe { std::slice::from_raw_parts(start, range.len() * self.itemsize) })
+    }
+
     /// The elements of the C-order `range`: the memory itself where it is a slice, otherwise gathered into `scratch`.
     ///
     /// # Panics

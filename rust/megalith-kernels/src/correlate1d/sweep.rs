@@ -8,8 +8,7 @@ use super::Mode;
 use super::extension::Runs;
 use super::sums::{LANES, ROWS, down};
 use super::taps::{Taps, WIDTH};
-use super::turn::{SIDE, to_lines, to_rows};
-use crate::rows::{Load, Store, loader, storer};
+use crate::rows::{Lines, SIDE, Store, line_loader, storer, to_lines};
 
 /// Entries of the window, where the kernel is not longer: a part of the second-level cache.
 pub(super) const WINDOW: usize = 1 << 15;
@@ -17,8 +16,8 @@ pub(super) const WINDOW: usize = 1 << 15;
 const NEAR: usize = 1 << 11;
 /// Outputs computed before they are written.
 const PIECE: usize = 1 << 12;
-/// Rows of a strip of turned lines, at most: they and what they are turned from stay in the first-level cache.
-const TURNED: usize = 128;
+/// Rows of a strip of turned lines, about: lines of this length are read from one end to the other.
+const TURNED: usize = 512;
 
 /// How a strip of lanes lies in the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,20 +45,19 @@ pub(super) struct Place {
 
 /// The memory of one thread.
 pub(super) struct Scratch {
-    load: Box<dyn Load<f64>>,
+    load: Box<dyn Lines>,
     store: Box<dyn Store>,
     window: Vec<f64>,
     after: Vec<f64>,
     out: Vec<f64>,
-    lines_in: Vec<f64>,
-    lines_out: Vec<f64>,
+    lines: Vec<f64>,
 }
 
 impl Scratch {
     pub(super) fn new(source: DType, sink: DType) -> Result<Self> {
-        let (load, store) = (loader("source", source)?, storer("sink", sink)?);
-        let [window, after, out, lines_in, lines_out] = [const { Vec::new() }; 5];
-        Ok(Self { load, store, window, after, out, lines_in, lines_out })
+        let (load, store) = (line_loader("source", source)?, storer("sink", sink)?);
+        let [window, after, out, lines] = [const { Vec::new() }; 4];
+        Ok(Self { load, store, window, after, out, lines })
     }
 }
 
@@ -96,11 +94,15 @@ impl Sweep<'_> {
         let halo = before + after;
         let chunk = match form {
             Form::Turned => TURNED.max(2 * halo),
-            _ => (WINDOW / pitch).saturating_sub(halo).max(halo / 2).max(WIDTH),
+            Form::Wide => (2 * halo).max(WIDTH),
+            Form::Narrow => (WINDOW / pitch).saturating_sub(halo).max(halo / 2).max(WIDTH),
         };
         let chunk = chunk.min(rows).next_multiple_of(ROWS);
-        let batch = (PIECE / pitch).next_multiple_of(ROWS).min(chunk);
-        let Scratch { load, store, window, after: tail, out, lines_in, lines_out } = scratch;
+        let batch = match form {
+            Form::Wide => ROWS,
+            _ => (PIECE / pitch).next_multiple_of(ROWS).min(chunk),
+        };
+        let Scratch { load, store, window, after: tail, out, lines } = scratch;
         // Whole blocks of rows are computed, of which the last ones may be nobody's.
         grow(window, (chunk + halo) * pitch + WIDTH);
         grow(out, batch * pitch + SIDE * SIDE);
@@ -108,8 +110,8 @@ impl Sweep<'_> {
         let near = (NEAR / (halo + 1)).max(1).next_multiple_of(WIDTH);
 
         let mut read = |sink: &SinkView<'_>, row: usize, out: &mut [f64]| match source {
-            Some(source) => place.read(source, self.n, row, pitch, load.as_mut(), lines_in, out),
-            None => place.read(&sink.as_source(), self.n, row, pitch, load.as_mut(), lines_in, out),
+            Some(source) => place.read(source, self.n, row, pitch, load.as_mut(), out),
+            None => place.read(&sink.as_source(), self.n, row, pitch, load.as_mut(), out),
         };
         let end = first + rows;
         let runs = Runs { mode: self.mode, n: self.n, lanes: pitch };
@@ -143,11 +145,20 @@ impl Sweep<'_> {
             for from in (a..b).step_by(batch) {
                 let to = (from + batch).min(b);
                 let x = &window[(from - a) * pitch..];
+                let sums = &mut out[..(to - from).next_multiple_of(ROWS) * pitch];
                 match form {
                     Form::Narrow => self.taps.apply(x, pitch, near, &mut out[..(to - from) * pitch + WIDTH]),
-                    _ => down(self.taps, x, pitch, &mut out[..(to - from).next_multiple_of(ROWS) * pitch]),
+                    Form::Turned => down(self.taps, x, pitch, sums, &[]),
+                    Form::Wide => {
+                        let next = known + (from - a)..self.n.min(known + (to - a));
+                        let read = source.map(|source| place.bytes(source, place.source_base, next));
+                        let sink = sink.as_source();
+                        let written = place.bytes(&sink, place.sink_base, from - first..to - first);
+                        let ahead: Vec<&[u8]> = read.into_iter().flatten().chain(written).collect();
+                        down(self.taps, x, pitch, sums, &ahead);
+                    }
                 }
-                place.write(sink, from - first..to - first, pitch, store.as_mut(), lines_out, out);
+                place.write(sink, from - first..to - first, pitch, store.as_mut(), lines, out);
             }
             window.copy_within((b - a) * pitch..(b - a + halo) * pitch, 0);
             a = b;
@@ -159,16 +170,7 @@ impl Sweep<'_> {
 impl Place {
     /// Read rows from `row` on, as many as `out` has, of an axis of length `n`.
     #[allow(clippy::too_many_arguments)]
-    fn read(
-        &self,
-        view: &SourceView<'_>,
-        n: usize,
-        row: usize,
-        pitch: usize,
-        load: &mut dyn Load<f64>,
-        lines: &mut Vec<f64>,
-        out: &mut [f64],
-    ) {
+    fn read(&self, view: &SourceView<'_>, n: usize, row: usize, pitch: usize, load: &mut dyn Lines, out: &mut [f64]) {
         let (base, lanes) = (self.source_base, self.lanes);
         match self.form {
             Form::Narrow => load.load(view, base + row * lanes..base + row * lanes + out.len(), out),
@@ -178,17 +180,14 @@ impl Place {
                     load.load(view, start..start + lanes, &mut out[..lanes]);
                 }
             }
-            Form::Turned => {
-                let rows = out.len() / SIDE;
-                let columns = rows.next_multiple_of(SIDE);
-                grow(lines, columns * SIDE);
-                for (l, line) in lines.chunks_exact_mut(columns.max(1)).take(lanes).enumerate() {
-                    let start = base + l * n + row;
-                    load.load(view, start..start + rows, &mut line[..rows]);
-                }
-                to_rows(lines, columns, out);
-            }
+            Form::Turned => load.load_lines(view, base + row, n, lanes, out),
         }
+    }
+
+    /// The memory of rows of wide lanes, where it is without gaps.
+    fn bytes<'v>(&self, view: &SourceView<'v>, base: usize, rows: Range<usize>) -> impl Iterator<Item = &'v [u8]> {
+        let lanes = self.lanes;
+        rows.filter_map(move |row| view.bytes_of(base + row * lanes..base + (row + 1) * lanes))
     }
 
     /// Write `rows` of the sink.

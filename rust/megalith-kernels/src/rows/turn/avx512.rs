@@ -5,14 +5,18 @@ use std::array::from_fn;
 
 use super::SIDE;
 
-#[target_feature(enable = "avx512f")]
-pub(super) fn to_rows(from: &[f64], columns: usize, to: &mut [f64]) {
-    for c in (0..columns).step_by(SIDE) {
-        let square = turned(from_fn(|l| load(from, l * columns + c)));
-        for (row, to) in square.iter().zip(to[c * SIDE..].as_chunks_mut::<SIDE>().0) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) fn to_rows<T: Copy, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [f64], f: &F) {
+    let (squares, rest) = to.as_chunks_mut::<{ SIDE * SIDE }>();
+    let columns = squares.len() * SIDE;
+    let whole: [_; SIDE] = from_fn(|l| lines[l][..columns].as_chunks::<SIDE>().0);
+    for (k, to) in squares.iter_mut().enumerate() {
+        let square = turned(from_fn(|l| whole[l][k].map(f)));
+        for (row, to) in square.iter().zip(to.as_chunks_mut::<SIDE>().0) {
             *to = *row;
         }
     }
+    super::plain_to_rows(&from_fn(|l| &lines[l][columns..]), rest, f);
 }
 
 #[target_feature(enable = "avx512f")]
