@@ -11,7 +11,7 @@ pub(super) fn to_rows<T: Copy, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [
     let columns = squares.len() * SIDE;
     let whole: [_; SIDE] = from_fn(|l| lines[l][..columns].as_chunks::<SIDE>().0);
     for (k, to) in squares.iter_mut().enumerate() {
-        let square = turned(from_fn(|l| whole[l][k].map(f)));
+        let square = turned(&from_fn(|l| whole[l][k].map(f)));
         for (row, to) in square.iter().zip(to.as_chunks_mut::<SIDE>().0) {
             *to = *row;
         }
@@ -22,7 +22,7 @@ pub(super) fn to_rows<T: Copy, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [
 #[target_feature(enable = "avx512f")]
 pub(super) fn to_lines(from: &[f64], columns: usize, to: &mut [f64]) {
     for c in (0..columns).step_by(SIDE) {
-        let square = turned(from_fn(|k| load(from, (c + k) * SIDE)));
+        let square = turned(&from_fn(|k| load(from, (c + k) * SIDE)));
         for (l, line) in square.into_iter().enumerate() {
             to[l * columns + c..][..SIDE].copy_from_slice(&line);
         }
@@ -39,7 +39,7 @@ fn load(from: &[f64], at: usize) -> [f64; SIDE] {
 
 /// Pairs of lines, then pairs of pairs, then all eight.
 #[target_feature(enable = "avx512f")]
-fn turned(square: [[f64; SIDE]; SIDE]) -> [[f64; SIDE]; SIDE] {
+fn turned(square: &[[f64; SIDE]; SIDE]) -> [[f64; SIDE]; SIDE] {
     let [a, b, c, d, e, f, g, h] = square.map(bytemuck::cast::<[f64; SIDE], __m512d>);
     let [even0, even2] = quarters(_mm512_unpacklo_pd(a, b), _mm512_unpacklo_pd(c, d));
     let [even4, even6] = quarters(_mm512_unpacklo_pd(e, f), _mm512_unpacklo_pd(g, h));
