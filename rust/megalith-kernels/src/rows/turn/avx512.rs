@@ -11,7 +11,14 @@ pub(super) fn to_rows<T: Copy, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [
     let columns = squares.len() * SIDE;
     let whole: [_; SIDE] = from_fn(|l| lines[l][..columns].as_chunks::<SIDE>().0);
     for (k, to) in squares.iter_mut().enumerate() {
-        let square = turned(&from_fn(|l| whole[l][k].map(f)));
+        // No closures here: those that are not inlined go by way of memory.
+        let mut square = [[0.0; SIDE]; SIDE];
+        for (to, line) in square.iter_mut().zip(whole) {
+            for (slot, &value) in to.iter_mut().zip(&line[k]) {
+                *slot = f(value);
+            }
+        }
+        let square = turned(&square);
         for (row, to) in square.iter().zip(to.as_chunks_mut::<SIDE>().0) {
             *to = *row;
         }
@@ -22,19 +29,15 @@ pub(super) fn to_rows<T: Copy, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [
 #[target_feature(enable = "avx512f")]
 pub(super) fn to_lines(from: &[f64], columns: usize, to: &mut [f64]) {
     for c in (0..columns).step_by(SIDE) {
-        let square = turned(&from_fn(|k| load(from, (c + k) * SIDE)));
+        let mut square = [[0.0; SIDE]; SIDE];
+        for (k, to) in square.iter_mut().enumerate() {
+            to.copy_from_slice(&from[(c + k) * SIDE..][..SIDE]);
+        }
+        let square = turned(&square);
         for (l, line) in square.into_iter().enumerate() {
             to[l * columns + c..][..SIDE].copy_from_slice(&line);
         }
     }
-}
-
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn load(from: &[f64], at: usize) -> [f64; SIDE] {
-    let mut vector = [0.0; SIDE];
-    vector.copy_from_slice(&from[at..at + SIDE]);
-    vector
 }
 
 /// Pairs of lines, then pairs of pairs, then all eight.
