@@ -123,6 +123,32 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_of_a_range_is_given_where_its_elements_follow_each_other() {
+        let mut data: Vec<u32> = (0..120).collect();
+        let mut twin = data.clone();
+        for (shape, strides) in
+            [([4, 5, 6], [30, 6, 1]), ([4, 5, 3], [30, 6, 1]), ([4, 1, 6], [7, 99, 1]), ([2, 3, 4], [1, 2, 6])]
+        {
+            let view = view(&data, &shape, &strides, 0);
+            let whole = all(&view);
+            for (start, stop) in (0..=whole.len()).flat_map(|a| (a..=whole.len()).map(move |b| (a, b))) {
+                let expected = &whole[start..stop];
+                let follows = expected.windows(2).all(|pair| pair[1] == pair[0] + 1);
+                assert_eq!(view.slice_of::<u32>(start..stop), follows.then_some(expected), "{shape:?} {start} {stop}");
+            }
+            let bytes = strides.map(|s| s * 4);
+            // SAFETY: the shapes and strides above stay inside of the 120 elements and name none of them twice.
+            #[allow(unsafe_code)]
+            let mut sink = unsafe { SinkView::from_raw_parts(twin.as_mut_ptr().cast(), &shape, &bytes, 4, false) };
+            assert_eq!(
+                sink.slice_of_mut::<u32>(1..3).map(|slice| slice.to_vec()),
+                view.slice_of(1..3).map(<[u32]>::to_vec)
+            );
+        }
+        data.clear();
+    }
+
+    #[test]
     fn tiles_cover_each_element_once_whatever_the_layouts() {
         let data: Vec<u32> = (0..120).collect();
         for block in [1, 7, 30, 1000] {

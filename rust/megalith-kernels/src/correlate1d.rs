@@ -3,23 +3,24 @@
 //! # The idea
 //! Each output is a weighted sum of its neighbours along the axis. SciPy walks one line after the other, and one sum
 //! after the other: each addition waits for the one before it. Here many sums grow side by side. A *strip* of lanes
-//! (neighbouring lines) is copied as doubles into a small buffer, row after row along the axis; in that buffer output
-//! `p` needs the entries `p`, `p + lanes`, `p + 2 lanes`, ..., which is the same for all `p`:
+//! (neighbouring lines) is copied as doubles into a small buffer, row after row along the axis; the rows are summed as
+//! vectors (`correlate1d/sums.rs`):
 //!
 //! ```text
-//! for each block of outputs p..p+16:              acc = x[p + c lanes] * w[c]
-//!     for each pair of taps (j, K-1-j):           acc += (x[p + j lanes] + x[p + (K-1-j) lanes]) * w[j]
+//! for each row r, all lanes side by side:         acc = x[r + c] * w[c]
+//!     for each pair of taps (j, K-1-j):           acc += (x[r + j] + x[r + K-1-j]) * w[j]
 //! ```
 //!
-//! A line along the axis that is contiguous in memory is a strip of one lane: the same loop with a step of one.
+//! Lines along an axis that is contiguous in memory are turned on the way into the buffer and on the way out of it,
+//! eight at a time, so that they are lanes too. Where taps are few, or lines, it costs less to walk along a line as it
+//! is: a strip of one lane, whose rows are entries that follow each other (`correlate1d/taps.rs`).
 //!
 //! # Tricks
-//! 1. The order of the additions is SciPy's (`correlate1d/taps.rs`), so the vectors hold 16 independent sums rather
-//!    than parts of one.
+//! 1. The order of the additions is SciPy's, so the vectors hold independent sums rather than parts of one.
 //! 2. The buffer is a window that slides along the axis: the last `K - 1` rows are kept, each source row is converted
 //!    once. The rows beyond the ends come from a map of positions (`correlate1d/extension.rs`).
-//! 3. Lanes are taken along the smallest stride of the sink. A strip is wide, for the sake of memory; sums are made
-//!    for fewer lanes at a time, as many as let `K` rows of them stay in the first-level cache.
+//! 3. Lanes are taken along the smallest stride of the sink. A strip is wide, for the sake of memory. Work on the
+//!    window and on memory take turns, so the rows that come next are fetched while sums are made.
 //! 4. In place costs nothing more: what lies behind the window is never needed again, and the rows beyond the ends are
 //!    read before the first result is written.
 //!
@@ -28,6 +29,8 @@
 //! or after it.
 
 mod extension;
+mod sums;
+mod sweep;
 mod taps;
 
 #[cfg(test)]
@@ -35,9 +38,9 @@ mod tests;
 
 use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers};
 
-use self::extension::Runs;
+use self::sweep::{Form, Place, Scratch, Sweep, WINDOW};
 use self::taps::{Taps, WIDTH};
-use crate::rows::{Load, Store, by_stride, loader, storer};
+use crate::rows::{SIDE, by_stride};
 
 /// What a line is taken to be beyond its ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,12 +77,10 @@ const WORK: usize = 1 << 22;
 const MIN_ROWS: usize = 256;
 /// Lanes of a strip, at most: whole pages of memory are read and written at once.
 const STRIP: usize = 512;
-/// Entries of the window, where the kernel is not longer: a part of the second-level cache.
-const WINDOW: usize = 1 << 14;
-/// Entries that the outputs side by side are summed from: half of a first-level cache.
-const NEAR: usize = 1 << 11;
-/// Outputs computed before they are written.
-const PIECE: usize = 1 << 12;
+/// A strip of fewer lanes is narrow.
+const WIDE: usize = 64;
+/// Contiguous lines are turned for as many taps: more than that cost more in unaligned loads than turning does.
+const TURN: usize = 9;
 /// An axis shorter than this is not worth being walked line by line.
 const SHORT: usize = 32;
 
@@ -96,7 +97,7 @@ const SHORT: usize = 32;
 /// origin that moves its centre outside of it; [`Error::DType`] for types that are not real; [`Error::Cancelled`].
 ///
 /// # Cost
-/// One pass over the source and one over the sink. Scratch of each thread: a quarter MiB, or three times the kernel's
+/// One pass over the source and one over the sink. Scratch of each thread: half a MiB, or three times the kernel's
 /// memory where that is more; in place not more.
 ///
 /// # Source
@@ -120,15 +121,7 @@ pub fn correlate1d(
         Input::Sink => (None, sink_dtype),
     };
     check(source.as_ref(), &sink, axis, kernel, origin)?;
-    let make = || {
-        Ok(Scratch {
-            load: loader("source", source_dtype)?,
-            store: storer("sink", sink_dtype)?,
-            window: Vec::new(),
-            after: Vec::new(),
-            out: Vec::new(),
-        })
-    };
+    let make = || Scratch::new(source_dtype, sink_dtype);
     // Once here, so that a wrong type is an error for empty arrays too.
     make()?;
     if sink.is_empty() {
@@ -232,7 +225,7 @@ impl Plan {
         axes.insert(if by_lines { axes.len() } else { 0 }, axis);
 
         let grain = (WORK / (kernel.len() + 28)).max(1 << 12);
-        let mut strip = if by_lines { 1 } else { (WINDOW / 2 / kernel.len()).clamp(1, STRIP) };
+        let mut strip = if by_lines { 1 } else { (2 * WINDOW / 3 / kernel.len()).clamp(1, STRIP) };
         if in_place && !by_lines {
             // Whole lines are one item, so that few long lines still make work for all threads.
             strip = strip.min((lanes / 64).next_multiple_of(WIDTH).max(WIDTH));
@@ -262,12 +255,17 @@ impl Plan {
     }
 
     fn run(&self, workers: &Workers<'_>, item: Part<'_, '_>, scratch: &mut Scratch) -> Result<()> {
+        let sweep = Sweep { taps: &self.taps, mode: self.mode, n: self.n };
         if self.by_lines {
             let Part { source, mut sink, first } = item;
             let rows = sink.shape()[self.axes.len() - 1];
-            for line in 0..sink.len() / rows {
-                let place = Place { source_base: line * self.n, sink_base: line * rows, lanes: 1, first, rows };
-                self.sweep(workers, source.as_ref(), &mut sink, &place, scratch)?;
+            let lines = sink.len() / rows;
+            let (form, step) =
+                if lines > 2 && self.taps.weights.len() >= TURN { (Form::Turned, SIDE) } else { (Form::Narrow, 1) };
+            for line in (0..lines).step_by(step) {
+                let lanes = step.min(lines - line);
+                let place = Place { form, source_base: line * self.n, sink_base: line * rows, lanes, first, rows };
+                sweep.run(workers, source.as_ref(), &mut sink, &place, scratch)?;
             }
             return Ok(());
         }
@@ -275,90 +273,11 @@ impl Plan {
         cut(item, 1, self.axes.len(), self.strip, &mut strips);
         for Part { source, mut sink, first } in strips {
             let rows = sink.shape()[0];
-            let place = Place { source_base: 0, sink_base: 0, lanes: sink.len() / rows, first, rows };
-            self.sweep(workers, source.map(SourceView::coalesce).as_ref(), &mut sink, &place, scratch)?;
+            let lanes = sink.len() / rows;
+            let form = if lanes < WIDE { Form::Narrow } else { Form::Wide };
+            let place = Place { form, source_base: 0, sink_base: 0, lanes, first, rows };
+            sweep.run(workers, source.map(SourceView::coalesce).as_ref(), &mut sink, &place, scratch)?;
         }
         Ok(())
     }
-
-    /// Compute the rows of a strip, sliding a window along the axis.
-    fn sweep(
-        &self,
-        workers: &Workers<'_>,
-        source: Option<&SourceView<'_>>,
-        sink: &mut SinkView<'_>,
-        place: &Place,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        let &Place { source_base, sink_base, lanes, first, rows } = place;
-        let (before, after) = self.taps.reach();
-        let halo = before + after;
-        let chunk = (WINDOW / lanes).saturating_sub(halo).max(halo / 2).max(WIDTH).min(rows);
-        let Scratch { load, store, window, after: tail, out } = scratch;
-        let grow = |buffer: &mut Vec<f64>, len: usize| buffer.resize(len.max(buffer.len()), 0.0);
-        grow(window, (chunk + halo) * lanes + WIDTH);
-        grow(tail, after * lanes);
-        let batch = (PIECE / lanes).clamp(1, chunk);
-        grow(out, batch * lanes + WIDTH);
-        // Lanes whose sums are made row after row while their entries stay in the first-level cache.
-        let near = (NEAR / (halo + 1)).max(1).next_multiple_of(WIDTH);
-
-        // Everything from outside of the own rows, before a row is overwritten.
-        let mut read = |sink: &SinkView<'_>, row: usize, out: &mut [f64]| {
-            let start = source_base + row * lanes;
-            match source {
-                Some(source) => load.load(source, start..start + out.len(), out),
-                None => load.load(&sink.as_source(), start..start + out.len(), out),
-            }
-        };
-        let end = first + rows;
-        let runs = Runs { mode: self.mode, n: self.n, lanes };
-        runs.fill(first as isize - before as isize, &mut window[..before * lanes], |row, out| read(sink, row, out));
-        runs.fill(end as isize, &mut tail[..after * lanes], |row, out| read(sink, row, out));
-
-        // The window holds the rows from `a - before` up to `known`.
-        let (mut a, mut known) = (first, first);
-        while a < end {
-            workers.check()?;
-            let b = (a + chunk).min(end);
-            let slot = |row: usize| (row + before - a) * lanes;
-            if known < end {
-                let stop = (b + after).min(end);
-                read(sink, known, &mut window[slot(known)..slot(stop)]);
-                known = stop;
-            }
-            if known < b + after {
-                let from = &tail[(known - end) * lanes..(b + after - end) * lanes];
-                window[slot(known)..slot(b + after)].copy_from_slice(from);
-                known = b + after;
-            }
-            for from in (a..b).step_by(batch) {
-                let to = (from + batch).min(b);
-                let at = (from - a) * lanes;
-                self.taps.apply(&window[at..], lanes, near, &mut out[..(to - from) * lanes + WIDTH]);
-                store.store(sink, sink_base + (from - first) * lanes, &out[..(to - from) * lanes]);
-            }
-            window.copy_within((b - a) * lanes..(b - a + halo) * lanes, 0);
-            a = b;
-        }
-        Ok(())
-    }
-}
-
-/// A strip inside of its part: row `l` is at `base + l * lanes`, in the sink counted from the row `first`.
-struct Place {
-    source_base: usize,
-    sink_base: usize,
-    lanes: usize,
-    first: usize,
-    rows: usize,
-}
-
-/// The memory of one thread.
-struct Scratch {
-    load: Box<dyn Load<f64>>,
-    store: Box<dyn Store>,
-    window: Vec<f64>,
-    after: Vec<f64>,
-    out: Vec<f64>,
 }

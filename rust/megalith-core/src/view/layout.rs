@@ -52,6 +52,25 @@ impl Layout {
         true
     }
 
+    /// The byte offset of a C-order range whose elements follow each other in memory without gaps.
+    pub(super) fn run(&self, range: &Range<usize>, itemsize: usize) -> Option<isize> {
+        assert!(range.start <= range.end && range.end <= self.len(), "a range inside of the view");
+        let (mut block, mut is_block) = (1, true);
+        let (mut rest, mut offset) = (range.start, self.offset);
+        if range.is_empty() {
+            return Some(offset);
+        }
+        for (&n, &stride) in self.shape.iter().zip(&self.strides).rev() {
+            is_block &= n == 1 || stride == (itemsize * block) as isize;
+            if is_block {
+                block *= n;
+            }
+            offset += (rest % n) as isize * stride;
+            rest /= n;
+        }
+        (range.start % block + range.len() <= block).then_some(offset)
+    }
+
     /// Merge `axis` into the axis before it; the caller has checked that this keeps every position.
     pub(super) fn merge(&mut self, axis: usize) {
         self.shape[axis - 1] *= self.shape[axis];

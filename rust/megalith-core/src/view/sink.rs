@@ -1,6 +1,7 @@
 //! Elements that are written, each by one owner.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::layout::{Layout, c_strides, checked_len};
 use super::source::SourceView;
@@ -154,6 +155,26 @@ impl<'a> SinkView<'a> {
         // keeps that; contiguous and aligned as just checked; the borrow of `self` keeps a second slice from existing.
         #[allow(unsafe_code)]
         Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    }
+
+    /// The elements of the C-order `range` as a slice, where memory allows.
+    ///
+    /// # Panics
+    /// If the range leaves the view, or `T` has not the item size.
+    #[must_use]
+    pub fn slice_of_mut<T: Pod>(&mut self, range: Range<usize>) -> Option<&mut [T]> {
+        assert_eq!(size_of::<T>(), self.itemsize, "the type of the view");
+        let start = self.ptr.wrapping_offset(self.layout.run(&range, self.itemsize)?).cast::<T>();
+        if range.is_empty() {
+            return Some(&mut []);
+        }
+        if self.swapped || !start.is_aligned() {
+            return None;
+        }
+        // SAFETY: as in `as_mut_slice`, for the elements of a range inside of the view (checked by `Layout::run`,
+        // which gives an offset only if they follow each other).
+        #[allow(unsafe_code)]
+        Some(unsafe { std::slice::from_raw_parts_mut(start, range.len()) })
     }
 
     /// [`SinkView::as_mut_slice`] for as long as the view's memory lives; `Err` gives the view back.

@@ -153,6 +153,41 @@ impl<'a> SourceView<'a> {
         Some(unsafe { std::slice::from_raw_parts(start, len) })
     }
 
+    /// The elements of the C-order `range` as a slice, where memory allows: without gaps, aligned, native byte order.
+    ///
+    /// # Panics
+    /// If the range leaves the view, or `T` has not the item size.
+    #[must_use]
+    pub fn slice_of<T: Pod>(&self, range: Range<usize>) -> Option<&'a [T]> {
+        assert_eq!(size_of::<T>(), self.itemsize, "the type of the view");
+        let start = self.ptr.wrapping_offset(self.layout.run(&range, self.itemsize)?).cast::<T>();
+        if range.is_empty() {
+            return Some(&[]);
+        }
+        if self.swapped || !start.is_aligned() {
+            return None;
+        }
+        // SAFETY: as in `as_slice`, for the elements of a range inside of the view (checked by `Layout::run`, which
+        // gives an offset only if they follow each other).
+        #[allow(unsafe_code)]
+        Some(unsafe { std::slice::from_raw_parts(start, range.len()) })
+    }
+
+    /// The bytes of the C-order `range`, where its elements follow each other in memory, in whatever byte order.
+    ///
+    /// # Panics
+    /// If the range leaves the view.
+    #[must_use]
+    pub fn bytes_of(&self, range: Range<usize>) -> Option<&'a [u8]> {
+        let start = self.ptr.wrapping_offset(self.layout.run(&range, self.itemsize)?);
+        if range.is_empty() {
+            return Some(&[]);
+        }
+        // SAFETY: as in `as_bytes`, for the elements of a range inside of the view (checked by `Layout::run`).
+        #[allow(unsafe_code)]
+        Some(unsafe { std::slice::from_raw_parts(start, range.len() * self.itemsize) })
+    }
+
     /// The elements of the C-order `range`: the memory itself where it is a slice, otherwise gathered into `scratch`.
     ///
     /// # Panics

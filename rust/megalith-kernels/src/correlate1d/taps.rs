@@ -8,11 +8,13 @@
 //!
 //! The loops are small generic functions that are always inlined, to be compiled under several target features.
 
+use crate::simd::multiversion;
+
 /// Outputs that are summed side by side: eight SSE2 registers.
 pub(super) const WIDTH: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Symmetric,
     Antisymmetric,
     General,
@@ -21,8 +23,8 @@ enum Kind {
 /// The weights of a kernel and where it stands.
 #[derive(Debug)]
 pub(super) struct Taps {
-    kind: Kind,
-    weights: Vec<f64>,
+    pub(super) kind: Kind,
+    pub(super) weights: Vec<f64>,
     /// Entries that an output needs before its own position.
     before: usize,
 }
@@ -52,6 +54,12 @@ impl Taps {
     ///
     /// The length of `out` is a number of rows and [`WIDTH`] more, which are used as scratch; `x` goes as far.
     pub(super) fn apply(&self, x: &[f64], step: usize, near: usize, out: &mut [f64]) {
+        apply(self, x, step, near, out);
+    }
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn plain_apply(&self, x: &[f64], step: usize, near: usize, out: &mut [f64]) {
         let len = out.len() - WIDTH;
         if near >= step {
             return self.sums(x, step, &mut out[..len.next_multiple_of(WIDTH)]);
@@ -66,7 +74,8 @@ impl Taps {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
     fn sums(&self, x: &[f64], step: usize, out: &mut [f64]) {
         match self.kind {
             Kind::Symmetric => pairs(x, step, &self.weights, out, |a, b| a + b),
@@ -75,6 +84,10 @@ impl Taps {
         }
     }
 }
+
+multiversion!(
+    fn apply[](taps: &Taps, x: &[f64], step: usize, near: usize, out: &mut [f64]) -> () = Taps::plain_apply
+);
 
 /// The block of `x` from `at` on.
 #[inline(always)]

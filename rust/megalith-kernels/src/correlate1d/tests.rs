@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::extension::entry;
 use super::{Input, Mode, correlate1d};
+use crate::simd::{Level, set_level};
 
 /// One line, as SciPy does it.
 fn naive_line(line: &[f64], weights: &[f64], origin: isize, mode: Mode) -> Vec<f64> {
@@ -233,7 +234,8 @@ proptest! {
         let mut expected = Array::new(Layout::C, &shape, to);
         expected.set(&sums);
 
-        for threads in [1, 2, 8] {
+        for (level, threads) in Level::ALL.into_iter().zip([1, 2, 8]).chain([(Level::Avx512, 1)]) {
+            set_level(level);
             let mut sink = Array::new(sink_layout, &shape, to);
             let input = if is_in_place {
                 sink.copy(&source);
@@ -250,9 +252,14 @@ proptest! {
 #[test]
 fn correlate1d_cut_along_the_axis_matches_naive() {
     // Longer than an item, and than a window, along either kind of axis; with kernels longer than those.
-    for (shape, axis, length) in
-        [(vec![300_000], 0, 7), (vec![150_000, 2], 0, 4), (vec![2, 9_000], 1, 9_001), (vec![9_000, 3], 0, 20_003)]
-    {
+    for (shape, axis, length) in [
+        (vec![300_000], 0, 7),
+        (vec![150_000, 2], 0, 4),
+        (vec![2, 9_000], 1, 9_001),
+        (vec![9_000, 3], 0, 20_003),
+        (vec![11, 3_000], 1, 31),
+        (vec![3_000, 70], 0, 31),
+    ] {
         let source = values(shape.iter().product(), 5);
         let mut weights = vec![0.0; length];
         weights[0] = 1.0;
@@ -268,7 +275,8 @@ fn correlate1d_cut_along_the_axis_matches_naive() {
             let at = |j: usize| line[entry(Mode::Reflect, l as isize + j as isize - (length / 2) as isize, n).unwrap()];
             at(length - 1) * 2.0 + at(0) + at(length / 2) * -0.5
         };
-        for is_in_place in [false, true] {
+        for (is_in_place, level) in [false, true].into_iter().flat_map(|is| Level::ALL.map(|level| (is, level))) {
+            set_level(level);
             let mut out = if is_in_place { source.clone() } else { vec![0.0; source.len()] };
             let input = if is_in_place {
                 Input::Sink

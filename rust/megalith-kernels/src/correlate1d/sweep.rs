@@ -1,0 +1,221 @@
+//! A strip of lanes, computed by a window of doubles that slides along the axis.
+
+use std::ops::Range;
+
+use megalith_core::{DType, Result, SinkView, SourceView, Workers};
+
+use super::Mode;
+use super::extension::Runs;
+use super::sums::{LANES, ROWS, down};
+use super::taps::{Taps, WIDTH};
+use crate::rows::{Lines, SIDE, Store, line_loader, storer, to_lines};
+
+/// Entries of the window, where the kernel is not longer: a part of the second-level cache.
+pub(super) const WINDOW: usize = 1 << 15;
+/// Entries that the outputs side by side are summed from: half of a first-level cache.
+const NEAR: usize = 1 << 11;
+/// Outputs computed before they are written.
+const PIECE: usize = 1 << 12;
+/// Rows of a strip of turned lines, about: lines of this length are read from one end to the other.
+const TURNED: usize = 512;
+
+/// How a strip of lanes lies in the window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Form {
+    /// Many lanes that follow each other in memory: each row is filled up to whole vectors.
+    Wide,
+    /// Few lanes, or a single one: rows without gaps, summed as if they were one long row.
+    Narrow,
+    /// [`SIDE`] lines (or less), turned.
+    Turned,
+}
+
+/// A strip inside of its part.
+///
+/// Row `l` of the lanes is at `base + l * lanes`, in the sink counted from the row `first`. Of turned lines it is the
+/// line that is one after the other: `base + line * length`, where the length in the sink is `rows`.
+pub(super) struct Place {
+    pub(super) form: Form,
+    pub(super) source_base: usize,
+    pub(super) sink_base: usize,
+    pub(super) lanes: usize,
+    pub(super) first: usize,
+    pub(super) rows: usize,
+}
+
+/// The memory of one thread.
+pub(super) struct Scratch {
+    load: Box<dyn Lines>,
+    store: Box<dyn Store>,
+    window: Vec<f64>,
+    after: Vec<f64>,
+    out: Vec<f64>,
+    lines: Vec<f64>,
+}
+
+impl Scratch {
+    pub(super) fn new(source: DType, sink: DType) -> Result<Self> {
+        let (load, store) = (line_loader("source", source)?, storer("sink", sink)?);
+        let [window, after, out, lines] = [const { Vec::new() }; 4];
+        Ok(Self { load, store, window, after, out, lines })
+    }
+}
+
+fn grow(buffer: &mut Vec<f64>, len: usize) {
+    buffer.resize(len.max(buffer.len()), 0.0);
+}
+
+/// What the rows of a strip are made of.
+pub(super) struct Sweep<'a> {
+    pub(super) taps: &'a Taps,
+    pub(super) mode: Mode,
+    /// Length of the axis.
+    pub(super) n: usize,
+}
+
+impl Sweep<'_> {
+    /// Compute the rows of a strip, sliding a window along the axis.
+    pub(super) fn run(
+        &self,
+        workers: &Workers<'_>,
+        source: Option<&SourceView<'_>>,
+        sink: &mut SinkView<'_>,
+        place: &Place,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let &Place { form, lanes, first, rows, .. } = place;
+        let pitch = match form {
+            // An odd number of lines of memory: rows below each other lie in different sets of the cache.
+            Form::Wide => lanes.next_multiple_of(LANES) | LANES,
+            Form::Narrow => lanes,
+            Form::Turned => SIDE,
+        };
+        let (before, after) = self.taps.reach();
+        let halo = before + after;
+        let chunk = match form {
+            Form::Turned => TURNED.max(2 * halo),
+            Form::Wide => (2 * halo).max(WIDTH),
+            Form::Narrow => (WINDOW / pitch).saturating_sub(halo).max(halo / 2).max(WIDTH),
+        };
+        let chunk = chunk.min(rows).next_multiple_of(ROWS);
+        let batch = match form {
+            Form::Wide => ROWS,
+            _ => (PIECE / pitch).next_multiple_of(ROWS).min(chunk),
+        };
+        let Scratch { load, store, window, after: tail, out, lines } = scratch;
+        // Whole blocks of rows are computed, of which the last ones may be nobody's.
+        grow(window, (chunk + halo) * pitch + WIDTH);
+        grow(out, batch * pitch + SIDE * SIDE);
+        // Lanes whose sums are made row after row while their entries stay in the first-level cache.
+        let near = (NEAR / (halo + 1)).max(1).next_multiple_of(WIDTH);
+
+        let mut read = |sink: &SinkView<'_>, row: usize, out: &mut [f64]| match source {
+            Some(source) => place.read(source, self.n, row, pitch, load.as_mut(), out),
+            None => place.read(&sink.as_source(), self.n, row, pitch, load.as_mut(), out),
+        };
+        let end = first + rows;
+        let runs = Runs { mode: self.mode, n: self.n, lanes: pitch };
+        runs.fill(first as isize - before as isize, &mut window[..before * pitch], |row, out| read(sink, row, out));
+        if source.is_none() {
+            // In place: what lies beyond the end is taken from rows that are going to be overwritten.
+            grow(tail, after * pitch);
+            runs.fill(end as isize, &mut tail[..after * pitch], |row, out| read(sink, row, out));
+        }
+
+        // The window holds the rows from `a - before` up to `known`.
+        let (mut a, mut known) = (first, first);
+        while a < end {
+            workers.check()?;
+            let b = (a + chunk).min(end);
+            let slot = |row: usize| (row + before - a) * pitch;
+            if known < self.n {
+                let stop = (b + after).min(self.n);
+                read(sink, known, &mut window[slot(known)..slot(stop)]);
+                known = stop;
+            }
+            if known < b + after {
+                let to = &mut window[slot(known)..slot(b + after)];
+                if source.is_some() {
+                    runs.fill(known as isize, to, |row, out| read(sink, row, out));
+                } else {
+                    to.copy_from_slice(&tail[(known - end) * pitch..(b + after - end) * pitch]);
+                }
+                known = b + after;
+            }
+            for from in (a..b).step_by(batch) {
+                let to = (from + batch).min(b);
+                let x = &window[(from - a) * pitch..];
+                let sums = &mut out[..(to - from).next_multiple_of(ROWS) * pitch];
+                match form {
+                    Form::Narrow => self.taps.apply(x, pitch, near, &mut out[..(to - from) * pitch + WIDTH]),
+                    Form::Turned => down(self.taps, x, pitch, sums, &[]),
+                    Form::Wide => {
+                        let next = known + (from - a)..self.n.min(known + (to - a));
+                        let read = source.map(|source| place.bytes(source, place.source_base, next));
+                        let sink = sink.as_source();
+                        let written = place.bytes(&sink, place.sink_base, from - first..to - first);
+                        let ahead: Vec<&[u8]> = read.into_iter().flatten().chain(written).collect();
+                        down(self.taps, x, pitch, sums, &ahead);
+                    }
+                }
+                place.write(sink, from - first..to - first, pitch, store.as_mut(), lines, out);
+            }
+            window.copy_within((b - a) * pitch..(b - a + halo) * pitch, 0);
+            a = b;
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    /// Read rows from `row` on, as many as `out` has, of an axis of length `n`.
+    #[allow(clippy::too_many_arguments)]
+    fn read(&self, view: &SourceView<'_>, n: usize, row: usize, pitch: usize, load: &mut dyn Lines, out: &mut [f64]) {
+        let (base, lanes) = (self.source_base, self.lanes);
+        match self.form {
+            Form::Narrow => load.load(view, base + row * lanes..base + row * lanes + out.len(), out),
+            Form::Wide => {
+                for (k, out) in out.chunks_exact_mut(pitch).enumerate() {
+                    let start = base + (row + k) * lanes;
+                    load.load(view, start..start + lanes, &mut out[..lanes]);
+                }
+            }
+            Form::Turned => load.load_lines(view, base + row, n, lanes, out),
+        }
+    }
+
+    /// The memory of rows of wide lanes, where it is without gaps.
+    fn bytes<'v>(&self, view: &SourceView<'v>, base: usize, rows: Range<usize>) -> impl Iterator<Item = &'v [u8]> {
+        let lanes = self.lanes;
+        rows.filter_map(move |row| view.bytes_of(base + row * lanes..base + (row + 1) * lanes))
+    }
+
+    /// Write `rows` of the sink.
+    fn write(
+        &self,
+        sink: &mut SinkView<'_>,
+        rows: Range<usize>,
+        pitch: usize,
+        store: &mut dyn Store,
+        lines: &mut Vec<f64>,
+        out: &[f64],
+    ) {
+        let (base, lanes) = (self.sink_base, self.lanes);
+        match self.form {
+            Form::Narrow => store.store(sink, base + rows.start * lanes, &out[..rows.len() * lanes]),
+            Form::Wide => {
+                for (row, out) in rows.zip(out.chunks_exact(pitch)) {
+                    store.store(sink, base + row * lanes, &out[..lanes]);
+                }
+            }
+            Form::Turned => {
+                let columns = rows.len().next_multiple_of(SIDE);
+                grow(lines, columns * SIDE);
+                to_lines(out, columns, lines);
+                for (l, line) in lines.chunks_exact(columns).take(lanes).enumerate() {
+                    store.store(sink, base + l * self.rows + rows.start, &line[..rows.len()]);
+                }
+            }
+        }
+    }
+}
