@@ -108,7 +108,8 @@ pub fn apply_lut_to_index<L: Entry>(
     }
     let before: Vec<usize> = kernel.shape.iter().zip(start).map(|(k, start)| k / 2 - start).collect();
     let axes = by_stride(sink.shape(), sink.strides());
-    let are_patterns = matches!(kernel.weights, Weights::Integer(weights) if fits_i32(dtype, weights)) && dtype == DType::Bool;
+    let are_patterns =
+        matches!(kernel.weights, Weights::Integer(weights) if fits_i32(dtype, weights)) && dtype == DType::Bool;
     let cells = if are_patterns { PATTERN_BOX } else { BOX };
     let grid = Grid::new(sink.shape(), axes, kernel.shape, &before, cells, ITEM);
     let table = Table::new(lut);
@@ -366,7 +367,8 @@ fn compute<A: Arithmetic, L: Entry>(
                 missing
             };
             if let Some(x) = missing {
-                let mut place: Vec<usize> = place.iter().zip(origin.iter().zip(corner)).map(|(p, (o, c))| p + o - c).collect();
+                let mut place: Vec<usize> =
+                    place.iter().zip(origin.iter().zip(corner)).map(|(p, (o, c))| p + o - c).collect();
                 place[last] += x;
                 let bad = Bad { position: grid.position(&place), index: sums[x].index() };
                 found = Some(found.map_or(bad, |found| found.min(bad)));

@@ -39,12 +39,14 @@ pub(super) struct Wide;
 pub(super) struct Doubles;
 
 impl Narrow {
+    #[inline]
     pub(super) fn cell<T: Integer>(value: T) -> i32 {
         value.to_wrapped_i64() as i32
     }
 }
 
 impl Wide {
+    #[inline]
     pub(super) fn cell<T: Integer>(value: T) -> i64 {
         value.to_wrapped_i64()
     }

@@ -40,6 +40,7 @@ pub(super) type Worth = [i32; 8];
 pub(super) type ByteWorth = [u8; 16];
 
 /// What a truth value is before its row is joined.
+#[inline]
 pub(super) fn cell(value: Bool8) -> u8 {
     u8::from(value.0 != 0)
 }
@@ -113,13 +114,33 @@ use plain_sum_bytes as sum_bytes;
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_join(row: &mut [u8]) {
-    let inner = row.len().saturating_sub(2);
-    for x in 0..inner {
+    // In blocks that are read before they are written: a loop over single cells would not be vectorised.
+    let x = join_blocks::<64>(row, 0);
+    let x = join_blocks::<16>(row, x);
+    for x in x..row.len().saturating_sub(2) {
         row[x] |= row[x + 1] << 1 | row[x + 2] << 2;
     }
     if let [.., a, b] = row {
         *a |= *b << 1;
     }
+}
+
+/// Join whole blocks of `N` from `x` on; returns where the rest begins.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn join_blocks<const N: usize>(row: &mut [u8], mut x: usize) -> usize {
+    while x + N + 2 <= row.len() {
+        let (mut a, mut b, mut c) = ([0; N], [0; N], [0; N]);
+        a.copy_from_slice(&row[x..x + N]);
+        b.copy_from_slice(&row[x + 1..x + 1 + N]);
+        c.copy_from_slice(&row[x + 2..x + 2 + N]);
+        for (a, (b, c)) in a.iter_mut().zip(b.iter().zip(&c)) {
+            *a |= b << 1 | c << 2;
+        }
+        row[x..x + N].copy_from_slice(&a);
+        x += N;
+    }
+    x
 }
 
 #[inline(always)]
@@ -136,9 +157,9 @@ fn plain_sum(cells: &[u8], taps: &[(usize, Worth)], sums: &mut [i32]) {
             }
         }
         if or == [0; WIDTH] {
-            sums.fill(0);
+            *sums = [0; WIDTH];
         } else if and == [FULL; WIDTH] {
-            sums.fill(full);
+            *sums = [full; WIDTH];
         } else {
             sums.fill(0);
             for (offset, worth) in taps {

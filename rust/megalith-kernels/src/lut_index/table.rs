@@ -19,6 +19,8 @@ const PART: usize = 1 << 20;
 pub(super) trait Sum: Copy + Default + PartialEq {
     /// As an index; what is none becomes negative.
     fn index(self) -> i64;
+    /// Whether all are equal; all are looked at, so that it is a loop without branches.
+    fn is_run(sums: &[Self; RUN]) -> bool;
     /// `out = table[sums]`; the first sum that is no index, if there is one.
     fn look_up<L: Entry>(sums: &[Self], table: &Table<'_, L>, out: &mut [L]) -> Option<usize> {
         look_up(sums, table.entries, out)
@@ -27,6 +29,12 @@ pub(super) trait Sum: Copy + Default + PartialEq {
 
 impl Sum for i64 {
     #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn is_run(sums: &[Self; RUN]) -> bool {
+        sums.iter().fold(0, |all, sum| all | (sum ^ sums[0])) == 0
+    }
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
     fn index(self) -> i64 {
         self
     }
@@ -34,6 +42,12 @@ impl Sum for i64 {
 
 impl Sum for f64 {
     #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn is_run(sums: &[Self; RUN]) -> bool {
+        sums.iter().fold(true, |all, sum| all & (*sum == sums[0]))
+    }
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
     fn index(self) -> i64 {
         i64::from_double(self)
     }
@@ -41,6 +55,12 @@ impl Sum for f64 {
 
 impl Sum for i32 {
     #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn is_run(sums: &[Self; RUN]) -> bool {
+        sums.iter().fold(0, |all, sum| all | (sum ^ sums[0])) == 0
+    }
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
     fn index(self) -> i64 {
         self.into()
     }
@@ -54,12 +74,22 @@ impl Sum for i32 {
 
 impl Sum for u8 {
     #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn is_run(sums: &[Self; RUN]) -> bool {
+        sums.iter().fold(0, |all, sum| all | (sum ^ sums[0])) == 0
+    }
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
     fn index(self) -> i64 {
         self.into()
     }
     fn look_up<L: Entry>(sums: &[Self], table: &Table<'_, L>, out: &mut [L]) -> Option<usize> {
         L::look_up_bytes(sums, &table.padded, out);
-        if table.entries.len() >= BYTES { None } else { sums.iter().position(|&sum| usize::from(sum) >= table.entries.len()) }
+        if table.entries.len() >= BYTES {
+            None
+        } else {
+            sums.iter().position(|&sum| usize::from(sum) >= table.entries.len())
+        }
     }
 }
 
@@ -122,7 +152,7 @@ impl<'a, L: Entry> Table<'a, L> {
     /// Keep the entries as bits, if they are zeros and ones, and so many that this pays for `n` look-ups.
     pub(super) fn pack(&mut self, workers: &Workers<'_>, n: usize) -> Result<()> {
         let len = self.entries.len();
-        if len < PACKED || n < len / 4 {
+        if len < PACKED || n < len / 8 {
             return Ok(());
         }
         let mut bits = megalith_core::blocks::zeros(len.div_ceil(64))?;
@@ -143,22 +173,17 @@ multiversion!(fn look_up_bytes[](sums: &[u8], table: &[u8; BYTES], out: &mut [u8
 #[cfg(not(target_arch = "x86_64"))]
 use plain_look_up_bytes as look_up_bytes;
 
-/// Whether all are equal; counted, not searched, so that it is a loop without branches.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn is_run<S: Sum>(sums: &[S]) -> bool {
-    sums.iter().map(|&sum| usize::from(sum != sums[0])).sum::<usize>() == 0
-}
-
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_look_up<S: Sum, L: Entry>(sums: &[S], lut: &[L], out: &mut [L]) -> Option<usize> {
     // A negative index becomes one that no table is long enough for.
     let entry = |sum: S| lut.get(sum.index() as usize).copied();
-    for (k, (sums, out)) in sums.chunks(RUN).zip(out.chunks_mut(RUN)).enumerate() {
-        if is_run(sums) {
+    let (blocks, rest) = sums.as_chunks::<RUN>();
+    let (outs, end) = out[..sums.len()].as_chunks_mut::<RUN>();
+    for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
+        if S::is_run(sums) {
             let Some(value) = entry(sums[0]) else { return Some(k * RUN) };
-            out.fill(value);
+            *out = [value; RUN];
             continue;
         }
         for (x, (slot, &sum)) in out.iter_mut().zip(sums).enumerate() {
@@ -166,26 +191,36 @@ fn plain_look_up<S: Sum, L: Entry>(sums: &[S], lut: &[L], out: &mut [L]) -> Opti
             *slot = value;
         }
     }
+    for (x, (slot, &sum)) in end.iter_mut().zip(rest).enumerate() {
+        let Some(value) = entry(sum) else { return Some(blocks.len() * RUN + x) };
+        *slot = value;
+    }
     None
 }
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize> {
-    let entry = |sum: i32| {
-        let index = sum as u32 as usize;
-        (index < len).then(|| (bits[index / 64] >> (index % 64) & 1) as u8)
-    };
-    for (k, (sums, out)) in sums.chunks(RUN).zip(out.chunks_mut(RUN)).enumerate() {
-        if is_run(sums) {
-            let Some(value) = entry(sums[0]) else { return Some(k * RUN) };
-            out.fill(value);
-            continue;
+    let is_bad = |sum: i32| sum as u32 as usize >= len;
+    let entry = |sum: i32| (bits[sum as u32 as usize / 64] >> (sum % 64)) as u8 & 1;
+    let (blocks, rest) = sums.as_chunks::<RUN>();
+    let (outs, end) = out[..sums.len()].as_chunks_mut::<RUN>();
+    for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
+        let largest = sums.iter().fold(0, |largest, &sum| largest.max(sum as u32));
+        if largest as usize >= len {
+            return sums.iter().position(|&sum| is_bad(sum)).map(|x| k * RUN + x);
         }
-        for (x, (slot, &sum)) in out.iter_mut().zip(sums).enumerate() {
-            let Some(value) = entry(sum) else { return Some(k * RUN + x) };
-            *slot = value;
+        if i32::is_run(sums) {
+            *out = [entry(sums[0]); RUN];
+        } else {
+            *out = sums.map(entry);
         }
+    }
+    for (x, (slot, &sum)) in end.iter_mut().zip(rest).enumerate() {
+        if is_bad(sum) {
+            return Some(blocks.len() * RUN + x);
+        }
+        *slot = entry(sum);
     }
     None
 }
@@ -221,9 +256,7 @@ fn plain_pack(entries: &[u8], words: &mut [u64]) -> bool {
 mod avx512 {
     //! 64 bytes looked up at once.
 
-    use std::arch::x86_64::{
-        __m512i, _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
-    };
+    use std::arch::x86_64::{__m512i, _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8};
 
     use bytemuck::cast;
 

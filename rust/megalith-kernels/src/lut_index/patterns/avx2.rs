@@ -35,11 +35,11 @@ pub(super) fn sum(cells: &[u8], taps: &[(usize, Worth)], sums: &mut [i32]) {
             and = [_mm256_and_si256(and[0], a), _mm256_and_si256(and[1], b)];
         }
         if is_all(or, zero) {
-            sums.fill(0);
+            *sums = [0; WIDTH];
             continue;
         }
         if is_all(and, full) {
-            sums.fill(whole);
+            *sums = [whole; WIDTH];
             continue;
         }
         let mut all = [zero; WIDTH / 8];

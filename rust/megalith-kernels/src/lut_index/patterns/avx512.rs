@@ -32,11 +32,11 @@ pub(super) fn sum(cells: &[u8], taps: &[(usize, Worth)], sums: &mut [i32]) {
             and = _mm512_and_si512(and, block);
         }
         if _mm512_test_epi8_mask(or, or) == 0 {
-            sums.fill(0);
+            *sums = [0; WIDTH];
             continue;
         }
         if _mm512_cmpneq_epi8_mask(and, full) == 0 {
-            sums.fill(whole);
+            *sums = [whole; WIDTH];
             continue;
         }
         let zero = _mm512_setzero_si512();
