@@ -166,12 +166,15 @@ impl<'a, L: Entry> Table<'a, L> {
 multiversion!(fn look_up[S: Sum, L: Entry](sums: &[S], lut: &[L], out: &mut [L]) -> Option<usize> = plain_look_up);
 multiversion!(fn look_up_bits[](sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize>
     = plain_look_up_bits);
-multiversion!(fn pack[](entries: &[u8], words: &mut [u64]) -> bool = plain_pack);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn look_up_bytes[](sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
     = plain_look_up_bytes, avx512 = avx512::look_up_bytes);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn pack[](entries: &[u8], words: &mut [u64]) -> bool = plain_pack, avx512 = avx512::pack);
 #[cfg(not(target_arch = "x86_64"))]
 use plain_look_up_bytes as look_up_bytes;
+#[cfg(not(target_arch = "x86_64"))]
+use plain_pack as pack;
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
@@ -213,7 +216,9 @@ fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) ->
         if i32::is_run(sums) {
             *out = [entry(sums[0]); RUN];
         } else {
-            *out = sums.map(entry);
+            for (slot, &sum) in out.iter_mut().zip(sums) {
+                *slot = entry(sum);
+            }
         }
     }
     for (x, (slot, &sum)) in end.iter_mut().zip(rest).enumerate() {
@@ -256,11 +261,28 @@ fn plain_pack(entries: &[u8], words: &mut [u64]) -> bool {
 mod avx512 {
     //! 64 bytes looked up at once.
 
-    use std::arch::x86_64::{__m512i, _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_permutex2var_epi8};
+    use std::arch::x86_64::{
+        __m512i, _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_or_si512, _mm512_permutex2var_epi8,
+        _mm512_set1_epi8, _mm512_setzero_si512, _mm512_test_epi8_mask,
+    };
 
     use bytemuck::cast;
 
-    use super::{BYTES, plain_look_up_bytes};
+    use super::{BYTES, plain_look_up_bytes, plain_pack};
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) fn pack(entries: &[u8], words: &mut [u64]) -> bool {
+        let (blocks, rest) = entries.as_chunks::<64>();
+        let (words, end) = words.split_at_mut(blocks.len());
+        let (one, mut all) = (_mm512_set1_epi8(1), _mm512_setzero_si512());
+        for (block, word) in blocks.iter().zip(words) {
+            let block: __m512i = cast(*block);
+            all = _mm512_or_si512(all, block);
+            *word = _mm512_test_epi8_mask(block, one);
+        }
+        _mm512_test_epi8_mask(all, _mm512_set1_epi8(!1)) == 0 && plain_pack(rest, end)
+    }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
