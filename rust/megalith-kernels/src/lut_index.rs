@@ -119,11 +119,12 @@ pub fn apply_lut_to_index<L: Entry>(
             let load = || Ok(Box::new(Converter::<Bool8, _>::new(patterns::cell)) as _);
             let taps = patterns::triples(&work.grid, weights);
             if weights.iter().all(|w| *w >= 0) && weights.iter().sum::<i64>() <= u8::MAX.into() {
-                let taps = taps.into_iter().map(|(offset, worth)| (offset, patterns::in_bytes(worth))).collect();
-                work.run(Bytes, load, taps)
+                let taps: Vec<_> =
+                    taps.into_iter().map(|(offset, worth)| (offset, patterns::in_bytes(worth))).collect();
+                work.run(Bytes, load, &taps)
             } else {
                 work.table.pack(workers, work.sink.len())?;
-                work.run(Patterns, load, taps)
+                work.run(Patterns, load, &taps)
             }
         }
         Weights::Integer(weights) if is_integer => {
@@ -134,15 +135,15 @@ pub fn apply_lut_to_index<L: Entry>(
                     match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Narrow::cell::<T>)) as _),
                     else Err(not_real("source", dtype)))
                 };
-                let taps = taps.map(|(offset, w)| (offset, w as i32)).collect();
-                work.run(Narrow, load, taps)
+                let taps: Vec<_> = taps.map(|(offset, w)| (offset, w as i32)).collect();
+                work.run(Narrow, load, &taps)
             } else {
                 let load = || {
                     match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Wide::cell::<T>)) as _),
                     else Err(not_real("source", dtype)))
                 };
-                let taps = taps.collect();
-                work.run(Wide, load, taps)
+                let taps: Vec<_> = taps.collect();
+                work.run(Wide, load, &taps)
             }
         }
         Weights::Integer(weights) => work.run_doubles(dtype, weights.iter().map(|&w| w as f64)),
@@ -226,8 +227,8 @@ impl<L: Entry> Work<'_, '_, '_, L> {
     fn run_doubles(self, dtype: DType, weights: impl Iterator<Item = f64>) -> Result<()> {
         // As SciPy, which drops a weight of NaN too.
         let taps = weights.enumerate().filter(|(_, w)| w.abs() > f64::EPSILON);
-        let taps = taps.map(|(k, w)| (self.grid.offset(k), w)).collect();
-        self.run(Doubles, || loader("source", dtype), taps)
+        let taps: Vec<_> = taps.map(|(k, w)| (self.grid.offset(k), w)).collect();
+        self.run(Doubles, || loader("source", dtype), &taps)
     }
 
     /// `taps` are offsets in a box of cells and weights, in the order of the sum.
@@ -235,7 +236,7 @@ impl<L: Entry> Work<'_, '_, '_, L> {
         self,
         arithmetic: A,
         load: impl Fn() -> Result<Box<dyn Load<A::Cell>>> + Sync,
-        taps: Vec<(usize, A::Weight)>,
+        taps: &[(usize, A::Weight)],
     ) -> Result<()> {
         let Self { workers, source, sink, grid, table } = self;
         let make = || {
@@ -262,7 +263,7 @@ impl<L: Entry> Work<'_, '_, '_, L> {
                     }
                     let origin: Vec<usize> = start.iter().zip(corner).map(|(a, b)| a + b).collect();
                     fill(&grid, &source, &origin, extents, scratch);
-                    let bad = compute(&grid, &taps, &table, (&origin, corner, extents), &mut sink, scratch);
+                    let bad = compute(&grid, taps, &table, (&origin, corner, extents), &mut sink, scratch);
                     found = [found, bad].into_iter().flatten().min();
                 });
                 workers.check()?;

@@ -44,7 +44,7 @@ impl Sum for f64 {
     #[inline(always)]
     #[allow(clippy::inline_always)]
     fn is_run(sums: &[Self; RUN]) -> bool {
-        sums.iter().fold(true, |all, sum| all & (*sum == sums[0]))
+        sums.iter().fold(0, |all, sum| all | (sum.to_bits() ^ sums[0].to_bits())) == 0
     }
     #[inline(always)]
     #[allow(clippy::inline_always)]

@@ -253,7 +253,8 @@ impl Part {
             let n = i.len.min(j.len).min(out.len());
             let (now, rest) = out.split_at_mut(n);
             zip(&i.found[..n], &j.found[..n], self.first, now);
-            (i.drop(n), j.drop(n));
+            i.drop(n);
+            j.drop(n);
             out = rest;
         }
     }
