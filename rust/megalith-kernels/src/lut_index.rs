@@ -15,8 +15,8 @@
 //! # Tricks
 //! 1. In the box of cells a tap is one number, the offset, whatever the number of axes: the box has the same strides
 //!    for each position, and zeros take the place of a test for the borders.
-//! 2. A cell is as narrow as the sums allow (`lut_index/cells.rs`): booleans become masks that are *and*ed with the
-//!    weight, small integers are summed in 32 bits where the sum of all weights proves that nothing overflows.
+//! 2. A cell is as narrow as the sums allow: three booleans in a row become one byte (`lut_index/patterns.rs`), small
+//!    integers are summed in 32 bits where the sum of all weights proves that nothing overflows.
 //! 3. A block of sums stays in registers while the taps go by; each tap adds to 32 neighbours at once.
 //! 4. Axes are permuted so that rows go along the smallest stride of the sink; the taps keep their order, which matters
 //!    for doubles.
@@ -27,6 +27,8 @@
 
 mod boxes;
 mod cells;
+mod patterns;
+mod table;
 
 #[cfg(test)]
 mod tests;
@@ -34,11 +36,13 @@ mod tests;
 use std::sync::{Mutex, PoisonError};
 
 use megalith_core::blocks::zeros;
-use megalith_core::dtype::Pod;
 use megalith_core::{Bool8, DType, Error, Result, SinkView, SourceView, Workers, match_dtype};
 
 use self::boxes::{Grid, for_each_index, linear};
-use self::cells::{Arithmetic, Doubles, Masks, Narrow, WIDTH, Wide};
+use self::cells::{Arithmetic, Doubles, Narrow, WIDTH, Wide};
+use self::patterns::{Bytes, Patterns};
+pub use self::table::Entry;
+use self::table::{Sum, Table};
 use crate::rows::{Converter, Load, by_stride, loader, not_real};
 
 /// The weights of a kernel in C order.
@@ -59,8 +63,9 @@ pub struct Kernel<'a> {
     pub weights: Weights<'a>,
 }
 
-/// Cells of a box, so that it stays in the second-level cache.
+/// Cells of a box of numbers, and of one of patterns, so that it stays in the second-level cache.
 const BOX: usize = 1 << 16;
+const PATTERN_BOX: usize = 1 << 18;
 /// Cells of an item of work: a few boxes.
 const ITEM: usize = 1 << 19;
 
@@ -86,7 +91,7 @@ const ITEM: usize = 1 << 19;
 /// # Source
 /// `scipy.ndimage.correlate(source, kernel, mode='constant', output=int64)` and `numpy.take`.
 /// `ArrayProcessing.apply_lut_to_index` of `ClearMap2` (behaviour; differs: any number of axes, each index is checked).
-pub fn apply_lut_to_index<L: Pod>(
+pub fn apply_lut_to_index<L: Entry>(
     workers: &Workers<'_>,
     source: SourceView<'_>,
     dtype: DType,
@@ -103,26 +108,42 @@ pub fn apply_lut_to_index<L: Pod>(
     }
     let before: Vec<usize> = kernel.shape.iter().zip(start).map(|(k, start)| k / 2 - start).collect();
     let axes = by_stride(sink.shape(), sink.strides());
-    let grid = Grid::new(sink.shape(), axes, kernel.shape, &before, BOX, ITEM);
-    let work = Work { workers, source: source.permute(&grid.axes), sink: sink.permute(&grid.axes), grid, lut };
+    let are_patterns =
+        matches!(kernel.weights, Weights::Integer(weights) if fits_i32(dtype, weights)) && dtype == DType::Bool;
+    let cells = if are_patterns { PATTERN_BOX } else { BOX };
+    let grid = Grid::new(sink.shape(), axes, kernel.shape, &before, cells, ITEM);
+    let table = Table::new(lut);
+    let mut work = Work { workers, source: source.permute(&grid.axes), sink: sink.permute(&grid.axes), grid, table };
     match kernel.weights {
-        Weights::Integer(weights) if is_integer => {
-            let taps = || weights.iter().copied().enumerate().filter(|&(_, w)| w != 0);
-            let narrow = || taps().map(|(k, w)| (k, w as i32)).collect();
-            if !fits_i32(dtype, weights) {
-                let load = || {
-                    match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Wide::cell::<T>)) as _),
-                    else Err(not_real("source", dtype)))
-                };
-                work.run::<Wide>(load, taps().collect())
-            } else if dtype == DType::Bool {
-                work.run::<Masks>(|| Ok(Box::new(Converter::<Bool8, _>::new(Masks::cell))), narrow())
+        Weights::Integer(weights) if are_patterns => {
+            let load = || Ok(Box::new(Converter::<Bool8, _>::new(patterns::cell)) as _);
+            let taps = patterns::triples(&work.grid, weights);
+            if weights.iter().all(|w| *w >= 0) && weights.iter().sum::<i64>() <= u8::MAX.into() {
+                let taps: Vec<_> =
+                    taps.into_iter().map(|(offset, worth)| (offset, patterns::in_bytes(worth))).collect();
+                work.run(Bytes, load, &taps)
             } else {
+                work.table.pack(workers, work.sink.len())?;
+                work.run(Patterns, load, &taps)
+            }
+        }
+        Weights::Integer(weights) if is_integer => {
+            let grid = &work.grid;
+            let taps = weights.iter().enumerate().filter(|(_, w)| **w != 0).map(|(k, w)| (grid.offset(k), *w));
+            if fits_i32(dtype, weights) {
                 let load = || {
                     match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Narrow::cell::<T>)) as _),
                     else Err(not_real("source", dtype)))
                 };
-                work.run::<Narrow>(load, narrow())
+                let taps: Vec<_> = taps.map(|(offset, w)| (offset, w as i32)).collect();
+                work.run(Narrow, load, &taps)
+            } else {
+                let load = || {
+                    match_dtype!(integer dtype, T => Ok(Box::new(Converter::<T, _>::new(Wide::cell::<T>)) as _),
+                    else Err(not_real("source", dtype)))
+                };
+                let taps: Vec<_> = taps.collect();
+                work.run(Wide, load, &taps)
             }
         }
         Weights::Integer(weights) => work.run_doubles(dtype, weights.iter().map(|&w| w as f64)),
@@ -182,15 +203,16 @@ struct Work<'a, 'b, 'w, L> {
     source: SourceView<'a>,
     sink: SinkView<'b>,
     grid: Grid,
-    lut: &'w [L],
+    table: Table<'w, L>,
 }
 
 /// The memory of one thread.
-struct Scratch<C, L> {
-    load: Box<dyn Load<C>>,
+struct Scratch<A: Arithmetic, L> {
+    arithmetic: A,
+    load: Box<dyn Load<A::Cell>>,
     /// A box and its rim.
-    cells: Vec<C>,
-    sums: Vec<C>,
+    cells: Vec<A::Cell>,
+    sums: Vec<A::Sum>,
     out: Vec<L>,
 }
 
@@ -201,24 +223,25 @@ struct Bad {
     index: i64,
 }
 
-impl<L: Pod> Work<'_, '_, '_, L> {
+impl<L: Entry> Work<'_, '_, '_, L> {
     fn run_doubles(self, dtype: DType, weights: impl Iterator<Item = f64>) -> Result<()> {
         // As SciPy, which drops a weight of NaN too.
-        let taps = weights.enumerate().filter(|(_, w)| w.abs() > f64::EPSILON).collect();
-        self.run::<Doubles>(|| loader("source", dtype), taps)
+        let taps = weights.enumerate().filter(|(_, w)| w.abs() > f64::EPSILON);
+        let taps: Vec<_> = taps.map(|(k, w)| (self.grid.offset(k), w)).collect();
+        self.run(Doubles, || loader("source", dtype), &taps)
     }
 
-    /// `taps` are positions in the kernel and weights, in the order of the sum.
+    /// `taps` are offsets in a box of cells and weights, in the order of the sum.
     fn run<A: Arithmetic>(
         self,
+        arithmetic: A,
         load: impl Fn() -> Result<Box<dyn Load<A::Cell>>> + Sync,
-        taps: Vec<(usize, A::Cell)>,
+        taps: &[(usize, A::Weight)],
     ) -> Result<()> {
-        let Self { workers, source, sink, grid, lut } = self;
-        let taps: Vec<(usize, A::Cell)> = taps.into_iter().map(|(k, w)| (grid.offset(k), w)).collect();
+        let Self { workers, source, sink, grid, table } = self;
         let make = || {
             let cells = zeros(grid.cells() + WIDTH)?;
-            Ok(Scratch { load: load()?, cells, sums: Vec::new(), out: Vec::new() })
+            Ok(Scratch { arithmetic, load: load()?, cells, sums: Vec::new(), out: Vec::new() })
         };
         let first = Mutex::new(None::<Bad>);
         workers.for_each_with(
@@ -240,7 +263,7 @@ impl<L: Pod> Work<'_, '_, '_, L> {
                     }
                     let origin: Vec<usize> = start.iter().zip(corner).map(|(a, b)| a + b).collect();
                     fill(&grid, &source, &origin, extents, scratch);
-                    let bad = compute::<A, L>(&grid, &taps, lut, (&origin, corner, extents), &mut sink, scratch);
+                    let bad = compute(&grid, taps, &table, (&origin, corner, extents), &mut sink, scratch);
                     found = [found, bad].into_iter().flatten().min();
                 });
                 workers.check()?;
@@ -254,7 +277,7 @@ impl<L: Pod> Work<'_, '_, '_, L> {
         match first.into_inner().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
             Some(Bad { position, index }) => {
-                Err(Error::IndexRange { index: index.into(), size: lut.len(), position: grid.unravel(position) })
+                Err(Error::IndexRange { index: index.into(), size: table.len(), position: grid.unravel(position) })
             }
         }
     }
@@ -271,12 +294,12 @@ fn for_each_box(step: &[usize], shape: &[usize], mut f: impl FnMut(&[usize], &[u
 }
 
 /// Read the box of `extents` at `origin`, with its rim, as cells.
-fn fill<C: Copy + Default, L>(
+fn fill<A: Arithmetic, L>(
     grid: &Grid,
     source: &SourceView<'_>,
     origin: &[usize],
     extents: &[usize],
-    scratch: &mut Scratch<C, L>,
+    scratch: &mut Scratch<A, L>,
 ) {
     let shape = source.shape();
     let last = shape.len() - 1;
@@ -293,56 +316,66 @@ fn fill<C: Copy + Default, L>(
             start = start.zip(position).map(|(start, p)| start * shape[axis] + p);
         }
         let Some(start) = start.filter(|_| left < right) else {
-            return row.fill(C::default());
+            return row.fill(A::Cell::default());
         };
         let start = start * shape[last] + origin[last] + left - grid.before[last];
-        row[..left].fill(C::default());
-        row[right..].fill(C::default());
+        row[..left].fill(A::Cell::default());
+        row[right..].fill(A::Cell::default());
         scratch.load.load(source, start..start + right - left, &mut row[left..right]);
+        scratch.arithmetic.join(row);
     });
 }
 
 /// Sum, look up and write the rows of a box (`origin` in the array, `corner` in the sink, `extents`).
-fn compute<A: Arithmetic, L: Pod>(
+fn compute<A: Arithmetic, L: Entry>(
     grid: &Grid,
-    taps: &[(usize, A::Cell)],
-    lut: &[L],
+    taps: &[(usize, A::Weight)],
+    table: &Table<'_, L>,
     (origin, corner, extents): (&[usize], &[usize], &[usize]),
     sink: &mut SinkView<'_>,
-    scratch: &mut Scratch<A::Cell, L>,
+    scratch: &mut Scratch<A, L>,
 ) -> Option<Bad> {
-    let Scratch { cells, sums, out, .. } = scratch;
+    let Scratch { arithmetic, cells, sums, out, .. } = scratch;
     let last = extents.len() - 1;
     let width = extents[last];
     // Rows shorter than a block are summed together, with the cells between them, which nobody looks at.
     let together = if last > 0 && width < 2 * WIDTH { extents[last - 1] } else { 1 };
     let pitch = if last > 0 { grid.strides[last - 1] } else { 0 };
-    let span = (together - 1) * pitch + width;
-    sums.resize(span.next_multiple_of(WIDTH).max(sums.len()), A::Cell::default());
+    let span = ((together - 1) * pitch + width).next_multiple_of(WIDTH);
+    sums.resize(span.max(sums.len()), A::Sum::default());
     out.resize(width.max(out.len()), L::default());
 
-    let sink_shape = sink.shape().to_vec();
     let mut found: Option<Bad> = None;
     let mut outer = extents[..last].to_vec();
     if let Some(n) = outer.last_mut() {
         *n /= together;
     }
+    let mut place = corner.to_vec();
     for_each_index(&outer, |index| {
         let at = linear(index, &grid.strides);
-        cells::correlate::<A>(&cells[at..], taps, &mut sums[..span.next_multiple_of(WIDTH)]);
+        arithmetic.correlate(&cells[at..], taps, &mut sums[..span]);
+        for (place, (corner, index)) in place.iter_mut().zip(corner.iter().zip(index)) {
+            *place = corner + index;
+        }
         for k in 0..together {
-            let row: Vec<usize> = (0..last).map(|a| index[a] + if a + 1 == last { k } else { 0 }).collect();
             let sums = &sums[k * pitch..k * pitch + width];
-            match cells::look_up::<A, L>(sums, lut, &mut out[..width]) {
-                None => {
-                    let start = (0..last).fold(0, |start, a| start * sink_shape[a] + corner[a] + row[a]);
-                    sink.scatter_raw(start * sink_shape[last] + corner[last], &out[..width]);
-                }
-                Some(x) => {
-                    let place: Vec<usize> = (0..last).map(|a| origin[a] + row[a]).chain([origin[last] + x]).collect();
-                    let bad = Bad { position: grid.position(&place), index: A::index(sums[x]) };
-                    found = Some(found.map_or(bad, |found| found.min(bad)));
-                }
+            let missing = if let Some(row) = sink.row_raw::<L>(&place) {
+                A::Sum::look_up(sums, table, &mut row[..width])
+            } else {
+                let missing = A::Sum::look_up(sums, table, &mut out[..width]);
+                let start = place.iter().zip(sink.shape()).fold(0, |start, (p, n)| start * n + p);
+                sink.scatter_raw(start, &out[..width]);
+                missing
+            };
+            if let Some(x) = missing {
+                let mut place: Vec<usize> =
+                    place.iter().zip(origin.iter().zip(corner)).map(|(p, (o, c))| p + o - c).collect();
+                place[last] += x;
+                let bad = Bad { position: grid.position(&place), index: sums[x].index() };
+                found = Some(found.map_or(bad, |found| found.min(bad)));
+            }
+            if last > 0 {
+                place[last - 1] += 1;
             }
         }
     });

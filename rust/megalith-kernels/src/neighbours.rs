@@ -9,7 +9,8 @@
 //!     for each i:  advance j while indices[j] < indices[i] + offset;  every equal entry from j on makes a pair
 //! ```
 //!
-//! Walked twice: once to count, once to write, each block into its own rows. A list that is not sorted is sorted once,
+//! Walked twice: once to count, once to write, each block into its own rows. A list without equal entries, the common
+//! case, is walked once and in a faster way (`neighbours/marks.rs`). A list that is not sorted is sorted once,
 //! with each value beside its position; the walk then gives, for each entry that has partners, where they stand, and
 //! those records are brought back into the order of the list.
 //!
@@ -21,7 +22,11 @@ use megalith_core::blocks::{BLOCK, ranges, split_mut, zeros};
 use megalith_core::dtype::Integer;
 use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 
+use self::marks::Part;
+use crate::simd::multiversion;
 use crate::sort::sort;
+
+mod marks;
 
 /// Elements a strided list is looked at through.
 const WINDOW: usize = 4096;
@@ -69,8 +74,18 @@ struct Match {
 pub struct Pairs {
     offset: i128,
     counts: Vec<usize>,
-    /// Present if the list was not sorted.
-    unsorted: Option<Unsorted>,
+    found: Found,
+}
+
+/// What is known of the pairs.
+#[derive(Debug)]
+enum Found {
+    /// How many each block of the list has; they are walked again.
+    Counted,
+    /// The list rises: which entries make pairs.
+    Marked(Vec<Part>),
+    /// The list was not sorted.
+    Unsorted(Unsorted),
 }
 
 #[derive(Debug)]
@@ -90,19 +105,25 @@ struct Unsorted {
 /// [`Error::Memory`], [`Error::Cancelled`].
 ///
 /// # Cost
-/// Sorted: one pass to see that, one to count; no scratch. Not sorted: a sort, 48 bytes an entry, and 72 for
+/// Sorted: one pass to see that, one to count; scratch of two bits an entry. Not sorted: a sort, 48 bytes an entry, and 72 for
 /// each that has partners.
 ///
 /// # Source
 /// ClearMap's `neighbours`, which compares positions with a rising list only.
 pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset: i128) -> Result<Pairs> {
-    if is_sorted::<T>(workers, indices)? {
+    let order = order::<T>(workers, indices)?;
+    if let (Order::Rising, Some(values)) = (order, indices.as_slice::<T>()) {
+        let parts = marks::find(workers, values, offset)?;
+        let counts = parts.iter().map(|part| part.count).collect();
+        return Ok(Pairs { offset, counts, found: Found::Marked(parts) });
+    }
+    if order <= Order::Sorted {
         let counts = workers.map(ranges(indices.len(), BLOCK).collect(), |block| {
             let mut count = 0;
             walk::<T>(indices, offset, block, |_, partners| count += partners.len());
             Ok(count)
         })?;
-        return Ok(Pairs { offset, counts, unsorted: None });
+        return Ok(Pairs { offset, counts, found: Found::Counted });
     }
     let mut entries: Vec<(T, usize)> = zeros(indices.len())?;
     let blocks = ranges(indices.len(), BLOCK).zip(entries.chunks_mut(BLOCK)).collect();
@@ -132,7 +153,7 @@ pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset:
     }
     sort(workers, &mut matches)?;
     let counts = matches.chunks(BLOCK).map(|block| block.iter().map(|m| m.end - m.start).sum()).collect();
-    Ok(Pairs { offset, counts, unsorted: Some(Unsorted { order, matches }) })
+    Ok(Pairs { offset, counts, found: Found::Unsorted(Unsorted { order, matches }) })
 }
 
 impl Pairs {
@@ -174,13 +195,17 @@ impl Pairs {
         let parts = split_mut(out, &self.counts);
         let blocks: Vec<_> = parts.into_iter().enumerate().collect();
         workers.for_each(blocks, |(block, out)| {
+            if let Found::Marked(parts) = &self.found {
+                parts[block].fill(out);
+                return Ok(());
+            }
             let mut slots = out.iter_mut();
             let mut complete = true;
             let mut put = |i: usize, j: usize| match slots.next() {
                 Some(slot) => *slot = [i as i64, j as i64],
                 None => complete = false,
             };
-            if let Some(Unsorted { order, matches }) = &self.unsorted {
+            if let Found::Unsorted(Unsorted { order, matches }) = &self.found {
                 for found in matches.iter().skip(block * BLOCK).take(BLOCK) {
                     workers.check()?;
                     order[found.start..found.end].iter().for_each(|&j| put(found.i, j));
@@ -203,10 +228,40 @@ impl Pairs {
     }
 }
 
-fn is_sorted<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>) -> Result<bool> {
+/// How the entries of a list follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    /// Each is above the one before.
+    Rising,
+    /// None is below the one before.
+    Sorted,
+    Unsorted,
+}
+
+fn order<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>) -> Result<Order> {
     let blocks = ranges(indices.len(), BLOCK).map(|r| r.start..(r.end + 1).min(indices.len())).collect();
-    let sorted = workers.map(blocks, |range| Ok(indices.values::<T>(range, &mut Vec::new()).is_sorted()))?;
-    Ok(sorted.into_iter().all(|sorted| sorted))
+    let orders = workers.map(blocks, |range| Ok(order_of(indices.values::<T>(range, &mut Vec::new()))))?;
+    Ok(orders.into_iter().max().unwrap_or(Order::Rising))
+}
+
+multiversion!(fn order_of[T: Integer](values: &[T]) -> Order = plain_order_of);
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_order_of<T: Integer>(values: &[T]) -> Order {
+    let (mut equal, mut falling) = (false, false);
+    // In short parts, so that a list that is not sorted is soon left, each without branches.
+    for first in (0..values.len().saturating_sub(1)).step_by(1024) {
+        let part = &values[first..values.len().min(first + 1025)];
+        for (a, b) in part.iter().zip(&part[1..]) {
+            equal |= a == b;
+            falling |= a > b;
+        }
+        if falling {
+            return Order::Unsorted;
+        }
+    }
+    if equal { Order::Sorted } else { Order::Rising }
 }
 
 /// Call `f(i, partners)` for each `i` of `block` that has partners in the sorted list.
@@ -270,6 +325,7 @@ fn bisect<T: Integer>(list: &mut impl List<T>, n: usize, target: T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{Level, set_level};
     use megalith_core::pool::execute;
     use proptest::prelude::*;
 
@@ -313,10 +369,35 @@ mod tests {
             let strided = unsafe {
                 SourceView::from_raw_parts(doubled.as_ptr().cast(), &[indices.len()], &[8], 4, false)
             };
-            for threads in [1, 2, 8] {
+            for (threads, level) in [1, 2, 8].into_iter().zip(Level::ALL) {
+                set_level(level);
                 let view = SourceView::from_slice(&indices, &[indices.len()]);
                 prop_assert_eq!(pairs(threads, &view, offset), naive(&indices, offset));
                 prop_assert_eq!(pairs(threads, &strided, offset), naive(&indices, offset));
+            }
+        }
+
+        #[test]
+        fn pairs_of_rising_lists_match_a_search(
+            len in prop::sample::select(vec![0usize, 1, 63, 64, 65, 1000, 70_000, 140_000]),
+            step in prop::sample::select(vec![1u64, 2, 3, 9, 1000]),
+            seed in any::<u64>(), offset in prop::sample::select(vec![-70_001i64, -64, -3, -1, 0, 1, 2, 17, 65_000, 1 << 40]),
+        ) {
+            let mut value = -50_000i64;
+            let next = |i: u64| 1 + (seed | 1).wrapping_mul(i * 2 + 1).rotate_left(29).wrapping_mul(0x9E37_79B9) % step;
+            let indices: Vec<i64> = (0..len as u64).map(|i| { value += next(i) as i64; value }).collect();
+            let found = |(i, v): (usize, &i64)| indices.binary_search(&(v + offset)).ok().map(|j| [i as i64, j as i64]);
+            let expected: Vec<i64> = indices.iter().enumerate().filter_map(found).flatten().collect();
+            let view = SourceView::from_slice(&indices, &[len]);
+            for (threads, level) in [2, 1, 2].into_iter().zip(Level::ALL) {
+                set_level(level);
+                let got = execute(threads, |_| true, |w| {
+                    let found = find::<i64>(w, &view, offset.into())?;
+                    let mut out = vec![0; 2 * found.len()];
+                    found.fill::<i64>(w, &view, SinkView::from_slice(&mut out, &[found.len(), 2]))?;
+                    Ok(out)
+                });
+                prop_assert!(got.unwrap() == expected);
             }
         }
     }

@@ -211,6 +211,33 @@ impl<'a> SinkView<'a> {
         Ok(unsafe { std::slice::from_raw_parts_mut(self.ptr.wrapping_offset(self.layout.offset), len) })
     }
 
+    /// The items from `index` to the end of its row along the last axis, where memory allows; without a look at the
+    /// byte order, for items that are only moved.
+    ///
+    /// # Panics
+    /// If the index lies outside, or `T` has not the item size.
+    #[must_use]
+    #[inline]
+    pub fn row_raw<T: Pod>(&mut self, index: &[usize]) -> Option<&mut [T]> {
+        assert_eq!(size_of::<T>(), self.itemsize, "the type of the view");
+        assert_eq!(index.len(), self.layout.shape.len(), "one index per axis");
+        let mut offset = self.layout.offset;
+        for ((&i, &n), &stride) in index.iter().zip(&self.layout.shape).zip(&self.layout.strides) {
+            assert!(i < n, "an index inside of the view");
+            offset += i as isize * stride;
+        }
+        let start = self.ptr.wrapping_offset(offset).cast::<T>();
+        if !start.is_aligned() || self.layout.strides.last() != Some(&(size_of::<T>() as isize)) {
+            return None;
+        }
+        let len = self.layout.shape.last()? - index.last()?;
+        // SAFETY: `len` items that follow each other, from one inside of the view (asserted above) to the end of its
+        // row, aligned as just checked; the view has its elements to itself, and the borrow of `self` keeps a second
+        // slice from existing.
+        #[allow(unsafe_code)]
+        Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    }
+
     /// Write `values`, in native byte order, to the C-order positions from `start` on.
     ///
     /// # Panics

@@ -56,6 +56,12 @@ impl Grid {
         self.axes.iter().zip(&self.strides).map(|(&a, s)| index[a] * s).sum()
     }
 
+    /// Where, in its own C order, the kernel's entry is whose index along `axes` is given.
+    pub(super) fn entry(&self, index: &[usize]) -> usize {
+        let steps = c_steps(&self.kernel_shape);
+        index.iter().zip(&self.axes).map(|(i, &a)| i * steps[a]).sum()
+    }
+
     /// The position in the original C order.
     pub(super) fn position(&self, index: &[usize]) -> usize {
         linear(index, &self.steps)

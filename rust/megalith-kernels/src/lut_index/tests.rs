@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::boxes::for_each_index;
 use super::{Kernel, Weights, apply_lut_to_index};
+use crate::simd::{Level, set_level};
 
 /// The sum at each position, one after the other.
 fn naive<T: Real>(values: &[T], shape: &[usize], kernel: &Kernel<'_>, exact: Option<fn(T) -> i64>) -> Vec<i64> {
@@ -51,7 +52,9 @@ fn check<T: Real>(values: &[T], shape: &[usize], kernel: &Kernel<'_>, exact: Opt
     let other_shape: Vec<usize> = reversed.iter().map(|&a| shape[a]).collect();
     let mut turned = vec![T::default(); values.len()];
     SourceView::from_slice(values, shape).permute(&reversed).gather(0..values.len(), &mut turned);
-    for (is_f, threads) in [(false, 1), (true, 1), (false, 2), (true, 8), (false, 8)] {
+    let threads = [(false, 1), (true, 1), (false, 2), (true, 8), (false, 8)];
+    for ((is_f, threads), level) in threads.into_iter().zip(Level::ALL.into_iter().cycle()) {
+        set_level(level);
         let mut out = vec![0u16; values.len()];
         let order = if is_f { &reversed } else { &axes };
         let memory = if is_f { &other_shape } else { shape };
@@ -169,6 +172,49 @@ fn infinite_and_tiny_weights_follow_scipy() {
     // Weights below epsilon, and NaN, are dropped.
     let kernel = Kernel { shape: &[3], weights: Weights::Float(&[1e-17, 1.0, f64::NAN]) };
     check(&[1.0f64, 2.0, 0.5], &[3], &kernel, None, &lut);
+}
+
+#[test]
+fn large_tables_of_zeros_and_ones_are_packed_at_each_level() {
+    let (shape, weights) =
+        ([70, 60, 131], [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 3000, 500_000]);
+    let masks: Vec<Bool8> = (0..shape.iter().product::<usize>()).map(|i| Bool8((i * i % 11 < 5).into())).collect();
+    let kernel = Kernel { shape: &[2, 2, 4], weights: Weights::Integer(&weights) };
+    let sums = naive(&masks, &shape, &kernel, Some(exactly));
+    assert!(sums.iter().any(|&sum| sum > 500_000));
+    for top in [1, 3] {
+        let lut: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(0x9E37_79B9) >> 31) as u8 * top).collect();
+        for level in Level::ALL {
+            set_level(level);
+            let mut out = vec![9u8; masks.len()];
+            let (source, sink) = (SourceView::from_slice(&masks, &shape), SinkView::from_slice(&mut out, &shape));
+            let result = on(2, |w| apply_lut_to_index(w, source, DType::Bool, &kernel, &lut, sink, &[0; 3]));
+            match sums.iter().position(|&sum| sum < 0 || sum >= lut.len() as i64) {
+                None => {
+                    result.unwrap();
+                    assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == lut[sum as usize]));
+                }
+                Some(at) => {
+                    let Err(Error::IndexRange { index, position, .. }) = result else { panic!("{result:?}") };
+                    assert_eq!(index, sums[at].into());
+                    assert_eq!(position.iter().zip(&shape).fold(0, |linear, (p, n)| linear * n + p), at);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_below_256_are_bytes_at_each_level() {
+    let shape = [9, 20, 150];
+    let masks: Vec<Bool8> = (0..shape.iter().product::<usize>()).map(|i| Bool8((i * i % 7 < 3).into())).collect();
+    for weights in [[1i64, 2, 4, 8, 16, 32, 64, 128], [1; 8], [0, 0, 0, 0, 0, 0, 0, 255]] {
+        let kernel = Kernel { shape: &[2, 2, 2], weights: Weights::Integer(&weights) };
+        let lut: Vec<u16> = (0..256).map(|i| i * 7).collect();
+        for len in [256, 255, 9, 3] {
+            check(&masks, &shape, &kernel, Some(exactly), &lut[..len]);
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,300 @@
+//! The table that sums are looked up in, in the form that is the fastest for them.
+
+use megalith_core::blocks::ranges;
+use megalith_core::dtype::{Pod, Real};
+use megalith_core::{Result, Workers};
+
+use crate::simd::multiversion;
+
+/// Sums that are looked up at once where they are equal.
+const RUN: usize = 16;
+/// Entries of a table that bytes are looked up in.
+const BYTES: usize = 256;
+/// Tables of fewer entries stay in the caches as they are.
+const PACKED: usize = 1 << 20;
+/// Entries that are packed at once.
+const PART: usize = 1 << 20;
+
+/// The value of a sum.
+pub(super) trait Sum: Copy + Default + PartialEq {
+    /// As an index; what is none becomes negative.
+    fn index(self) -> i64;
+    /// Whether all are equal; all are looked at, so that it is a loop without branches.
+    fn is_run(sums: &[Self; RUN]) -> bool;
+    /// `out = table[sums]`; the first sum that is no index, if there is one.
+    fn look_up<L: Entry>(sums: &[Self], table: &Table<'_, L>, out: &mut [L]) -> Option<usize> {
+        look_up(sums, table.entries, out)
+    }
+}
+
+impl Sum for i64 {
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn is_run(sums: &[Self; RUN]) -> bool {
+        sums.iter().fold(0, |all, sum| all | (sum ^ sums[0])) == 0
+    }
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn index(self) -> i64 {
+        self
+    }
+}
+
+impl Sum for f64 {
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn is_run(sums: &[Self; RUN]) -> bool {
+        sums.iter().fold(0, |all, sum| all | (sum.to_bits() ^ sums[0].to_bits())) == 0
+    }
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn index(self) -> i64 {
+        i64::from_double(self)
+    }
+}
+
+impl Sum for i32 {
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn is_run(sums: &[Self; RUN]) -> bool {
+        sums.iter().fold(0, |all, sum| all | (sum ^ sums[0])) == 0
+    }
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn index(self) -> i64 {
+        self.into()
+    }
+    fn look_up<L: Entry>(sums: &[Self], table: &Table<'_, L>, out: &mut [L]) -> Option<usize> {
+        match &table.bits {
+            Some(bits) => L::look_up_bits(sums, bits, table.entries.len(), out),
+            None => look_up(sums, table.entries, out),
+        }
+    }
+}
+
+impl Sum for u8 {
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn is_run(sums: &[Self; RUN]) -> bool {
+        sums.iter().fold(0, |all, sum| all | (sum ^ sums[0])) == 0
+    }
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn index(self) -> i64 {
+        self.into()
+    }
+    fn look_up<L: Entry>(sums: &[Self], table: &Table<'_, L>, out: &mut [L]) -> Option<usize> {
+        L::look_up_bytes(sums, &table.padded, out);
+        if table.entries.len() >= BYTES {
+            None
+        } else {
+            sums.iter().position(|&sum| usize::from(sum) >= table.entries.len())
+        }
+    }
+}
+
+/// An entry of a table: items of a size, that are only moved.
+pub trait Entry: Pod {
+    /// The lowest bit of each entry, 64 in a word, if none has another.
+    #[doc(hidden)]
+    fn pack(_entries: &[Self], _words: &mut [u64]) -> bool {
+        false
+    }
+    /// `out = table[sums]` of a packed table of `len` entries; the first sum that is no index, if there is one.
+    #[doc(hidden)]
+    fn look_up_bits(_sums: &[i32], _bits: &[u64], _len: usize, _out: &mut [Self]) -> Option<usize> {
+        Some(0)
+    }
+    /// `out = table[sums]`.
+    #[doc(hidden)]
+    fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
+        plain_look_up_bytes(sums, table, out);
+    }
+}
+
+impl Entry for u8 {
+    fn pack(entries: &[Self], words: &mut [u64]) -> bool {
+        pack(entries, words)
+    }
+    fn look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [Self]) -> Option<usize> {
+        look_up_bits(sums, bits, len, out)
+    }
+    fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
+        look_up_bytes(sums, table, out);
+    }
+}
+impl Entry for u16 {}
+impl Entry for u32 {}
+impl Entry for u64 {}
+impl Entry for [u64; 2] {}
+
+/// A table and what was made of it.
+pub(super) struct Table<'a, L> {
+    entries: &'a [L],
+    /// Zeros and ones, 64 in a word.
+    bits: Option<Vec<u64>>,
+    /// The first entries, zeros behind the last.
+    padded: Box<[L; BYTES]>,
+}
+
+impl<'a, L: Entry> Table<'a, L> {
+    pub(super) fn new(entries: &'a [L]) -> Self {
+        let mut padded = Box::new([L::default(); BYTES]);
+        let first = &entries[..entries.len().min(BYTES)];
+        padded[..first.len()].copy_from_slice(first);
+        Self { entries, bits: None, padded }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Keep the entries as bits, if they are zeros and ones, and so many that this pays for `n` look-ups.
+    pub(super) fn pack(&mut self, workers: &Workers<'_>, n: usize) -> Result<()> {
+        let len = self.entries.len();
+        if len < PACKED || n < len / 8 {
+            return Ok(());
+        }
+        let mut bits = megalith_core::blocks::zeros(len.div_ceil(64))?;
+        let parts = ranges(len, PART).zip(bits.chunks_mut(PART / 64)).collect();
+        let packed = workers.map(parts, |(part, words)| Ok(L::pack(&self.entries[part], words)))?;
+        self.bits = packed.into_iter().all(|packed| packed).then_some(bits);
+        Ok(())
+    }
+}
+
+multiversion!(fn look_up[S: Sum, L: Entry](sums: &[S], lut: &[L], out: &mut [L]) -> Option<usize> = plain_look_up);
+multiversion!(fn look_up_bits[](sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize>
+    = plain_look_up_bits);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn look_up_bytes[](sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
+    = plain_look_up_bytes, avx512 = avx512::look_up_bytes);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn pack[](entries: &[u8], words: &mut [u64]) -> bool = plain_pack, avx512 = avx512::pack);
+#[cfg(not(target_arch = "x86_64"))]
+use plain_look_up_bytes as look_up_bytes;
+#[cfg(not(target_arch = "x86_64"))]
+use plain_pack as pack;
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_look_up<S: Sum, L: Entry>(sums: &[S], lut: &[L], out: &mut [L]) -> Option<usize> {
+    // A negative index becomes one that no table is long enough for.
+    let entry = |sum: S| lut.get(sum.index() as usize).copied();
+    let (blocks, rest) = sums.as_chunks::<RUN>();
+    let (outs, end) = out[..sums.len()].as_chunks_mut::<RUN>();
+    for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
+        if S::is_run(sums) {
+            let Some(value) = entry(sums[0]) else { return Some(k * RUN) };
+            *out = [value; RUN];
+            continue;
+        }
+        for (x, (slot, &sum)) in out.iter_mut().zip(sums).enumerate() {
+            let Some(value) = entry(sum) else { return Some(k * RUN + x) };
+            *slot = value;
+        }
+    }
+    for (x, (slot, &sum)) in end.iter_mut().zip(rest).enumerate() {
+        let Some(value) = entry(sum) else { return Some(blocks.len() * RUN + x) };
+        *slot = value;
+    }
+    None
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize> {
+    let is_bad = |sum: i32| sum as u32 as usize >= len;
+    let entry = |sum: i32| (bits[sum as u32 as usize / 64] >> (sum % 64)) as u8 & 1;
+    let (blocks, rest) = sums.as_chunks::<RUN>();
+    let (outs, end) = out[..sums.len()].as_chunks_mut::<RUN>();
+    for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
+        let largest = sums.iter().fold(0, |largest, &sum| largest.max(sum as u32));
+        if largest as usize >= len {
+            return sums.iter().position(|&sum| is_bad(sum)).map(|x| k * RUN + x);
+        }
+        if i32::is_run(sums) {
+            *out = [entry(sums[0]); RUN];
+        } else {
+            for (slot, &sum) in out.iter_mut().zip(sums) {
+                *slot = entry(sum);
+            }
+        }
+    }
+    for (x, (slot, &sum)) in end.iter_mut().zip(rest).enumerate() {
+        if is_bad(sum) {
+            return Some(blocks.len() * RUN + x);
+        }
+        *slot = entry(sum);
+    }
+    None
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_look_up_bytes<L: Entry>(sums: &[u8], table: &[L; BYTES], out: &mut [L]) {
+    for (slot, &sum) in out.iter_mut().zip(sums) {
+        *slot = table[usize::from(sum)];
+    }
+}
+
+/// Eight bytes of 0 or 1 in little-endian order times this: their bits in order in the highest byte.
+const GATHER: u64 = 0x0102_0408_1020_4080;
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_pack(entries: &[u8], words: &mut [u64]) -> bool {
+    let mut all = 0;
+    for (entries, word) in entries.chunks(64).zip(words) {
+        let mut eights = [0u8; 64];
+        eights[..entries.len()].copy_from_slice(entries);
+        for (k, eight) in eights.as_chunks::<8>().0.iter().enumerate() {
+            let eight = u64::from_le_bytes(*eight);
+            all |= eight;
+            *word |= (eight & 0x0101_0101_0101_0101).wrapping_mul(GATHER) >> 56 << (8 * k);
+        }
+    }
+    all & !0x0101_0101_0101_0101 == 0
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    //! 64 bytes looked up at once.
+
+    use std::arch::x86_64::{
+        __m512i, _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_or_si512, _mm512_permutex2var_epi8,
+        _mm512_set1_epi8, _mm512_setzero_si512, _mm512_test_epi8_mask,
+    };
+
+    use bytemuck::cast;
+
+    use super::{BYTES, plain_look_up_bytes, plain_pack};
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) fn pack(entries: &[u8], words: &mut [u64]) -> bool {
+        let (blocks, rest) = entries.as_chunks::<64>();
+        let (words, end) = words.split_at_mut(blocks.len());
+        let (one, mut all) = (_mm512_set1_epi8(1), _mm512_setzero_si512());
+        for (block, word) in blocks.iter().zip(words) {
+            let block: __m512i = cast(*block);
+            all = _mm512_or_si512(all, block);
+            *word = _mm512_test_epi8_mask(block, one);
+        }
+        _mm512_test_epi8_mask(all, _mm512_set1_epi8(!1)) == 0 && plain_pack(rest, end)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    pub(super) fn look_up_bytes(sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) {
+        let [a, b, c, d]: [__m512i; 4] = cast(*table);
+        let (sums, rest) = sums.as_chunks::<64>();
+        let (out, end) = out.split_at_mut(sums.len() * 64);
+        for (sums, out) in sums.iter().zip(out.as_chunks_mut::<64>().0) {
+            let sums: __m512i = cast(*sums);
+            let (low, high) = (_mm512_permutex2var_epi8(a, sums, b), _mm512_permutex2var_epi8(c, sums, d));
+            *out = cast(_mm512_mask_blend_epi8(_mm512_movepi8_mask(sums), low, high));
+        }
+        plain_look_up_bytes(rest, table, end);
+    }
+}
