@@ -123,17 +123,17 @@ fn values_of<'s, S: Integer>(view: &'s SourceView<'_>, is_written: bool, copy: &
 }
 
 /// What is done with a tile: read it, look it up, and write the entries where they belong.
+#[allow(clippy::type_complexity)] // One closure, named by what it takes.
 fn tile_by<V, L: Pod, S>(
     read: Read<V>,
     look_up: impl Fn(&[V], &mut [L]) -> Result<(), S>,
 ) -> impl Fn(&mut (Vec<V>, Vec<L>), Option<&SourceView<'_>>, &mut SinkView<'_>) -> Result<(), S> {
     move |(copy, entries), source, sink| {
-        let values = match source {
-            Some(source) => read(source, false, copy),
-            None => {
-                read(&sink.as_source(), true, copy);
-                &copy[..]
-            }
+        let values = if let Some(source) = source {
+            read(source, false, copy)
+        } else {
+            read(&sink.as_source(), true, copy);
+            &copy[..]
         };
         if let Some(out) = sink.as_mut_slice::<L>() {
             return look_up(values, out);
@@ -306,7 +306,7 @@ mod tests {
         for n in [0, 1, 15, 16, 17, 31, 33, 63, 64, 65, 129, 1000] {
             // Values that differ, values in runs, and each with a value outside of the table at the end or at both ends.
             for (run, outside) in [(1, 0), (7, 0), (30, 0), (1, 1), (1, 2), (30, 2)] {
-                let mut values: Vec<S> = (0..n + 1).map(|i| S::from_index(i / run * 7919 % most)).collect();
+                let mut values: Vec<S> = (0..=n).map(|i| S::from_index(i / run * 7919 % most)).collect();
                 for k in [n, n.min(1)].into_iter().take(outside) {
                     values[k] = S::from_index(usize::MAX);
                 }

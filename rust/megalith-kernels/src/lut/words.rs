@@ -81,7 +81,7 @@ fn by_groups<S: Integer, L: Pod>(
 
 /// The entries of a group of one or two values; returns whether it is one, with both inside of the table.
 #[inline(always)]
-#[allow(clippy::inline_always)]
+#[allow(clippy::inline_always, clippy::needless_bitwise_bool)] // Compared as vectors, not one after the other.
 fn of_two<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GROUP]) -> bool {
     let ends = [group[0], group[GROUP - 1]];
     if !group.iter().fold(true, |are, &value| are & ((value == ends[0]) | (value == ends[1]))) {
