@@ -55,7 +55,7 @@ fn plain_are_inside<S: Integer>(values: &[S], size: usize) -> bool {
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
-    by_groups(values, lut, mode, out, |_, _| false)
+    by_groups(values, lut, mode, out, |group, slots| of_two(group, lut, slots))
 }
 
 /// [`look_up`], with a way to load the entries of a group that returns whether it has.
@@ -72,7 +72,7 @@ fn by_groups<S: Integer, L: Pod>(
     let (groups, tail) = values.as_chunks::<GROUP>();
     let (slots, rest) = out.as_chunks_mut::<GROUP>();
     for (group, slots) in groups.iter().zip(slots) {
-        if !(of_two(group, lut, slots) || load(group, slots)) {
+        if !load(group, slots) {
             of_each(group, lut, mode, slots)?;
         }
     }
