@@ -6,10 +6,16 @@
 //!
 //! 1. A table is moved, not computed with: entries are handled by their size alone, so structured items, dates and
 //!    floats in any byte order need nothing of their own.
-//! 2. The check costs a branch that is never taken. Each value is read once into a register, checked there and used, so
-//!    that a source which another thread writes to can give other values but never a read outside of the table.
-//! 3. An error names the first bad entry in the order of the logical index, for any number of threads: tiles stop at
+//! 2. A source of one byte has 256 possible values: the entries of all of them are laid out first ([`bytes`]), in vector
+//!    registers where the processor can look up in those. Any other is looked up in the table itself ([`words`]).
+//! 3. The check costs nothing that could be measured: the largest byte, or a branch that is never taken. Each value is
+//!    read once into a register, checked there and used, so that a source which another thread writes to can give other
+//!    values but never a read outside of the table.
+//! 4. An error names the first bad entry in the order of the logical index, for any number of threads: tiles stop at
 //!    the first bad entry *they* meet, and the position is found by a second look at the source.
+
+mod bytes;
+mod words;
 
 use std::sync::OnceLock;
 
@@ -17,6 +23,14 @@ use megalith_core::blocks::{BLOCK, ranges, unravel};
 use megalith_core::dtype::Integer;
 use megalith_core::view::{Tile, tiles};
 use megalith_core::{Error, Pod, Result, SinkView, SourceView, Workers};
+
+use bytes::Bytes;
+
+/// Bytes of the values or of the entries of a tile, whichever are more: the scratch of a thread stays near a MiB.
+const TILE_BYTES: usize = 1 << 20;
+
+/// Values of a tile at most.
+const TILE: usize = 1 << 18;
 
 /// What a value outside of the table means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,41 +82,67 @@ fn index_of<S: Integer>(value: S, size: usize, mode: Mode) -> Option<usize> {
 ///
 /// # Source
 /// `numpy.take(lut, source, mode=...)`; ClearMap's `apply_lut` reads outside of the table.
-pub fn apply_lut<S: Integer, L: Pod>(
+pub fn apply_lut<S: Integer, L: Pod + bytemuck::Pod>(
     workers: &Workers<'_>,
     input: Input<'_>,
     lut: &[L],
     sink: SinkView<'_>,
     mode: Mode,
 ) -> Result<()> {
-    let lookup = |values: &[S], out: &mut [L]| {
-        for (slot, &value) in out.iter_mut().zip(values) {
-            match index_of(value, lut.len(), mode).and_then(|i| lut.get(i)) {
-                Some(&entry) => *slot = entry,
-                None => return Err(value),
-            }
-        }
-        Ok(())
-    };
-    let tile = |scratch: &mut (Vec<S>, Vec<L>), source: Option<&SourceView<'_>>, sink: &mut SinkView<'_>| {
-        let (values, entries) = scratch;
-        let n = sink.len();
+    if size_of::<S>() == 1 {
+        let bytes = Bytes::new::<S>(lut, mode);
+        let look_up =
+            |values: &[u8], out: &mut [L]| bytes.look_up(values, out).map_err(|byte| S::from_index(byte.into()));
+        let tile = tile_by(bytes_of, look_up);
+        return run::<S, _>(workers, input, lut.len(), sink, mode, tile);
+    }
+    let look_up = |values: &[S], out: &mut [L]| words::look_up(values, lut, mode, out);
+    let tile = tile_by(values_of, look_up);
+    run::<S, _>(workers, input, lut.len(), sink, mode, tile)
+}
+
+/// The values of a view: its memory or, where that is no slice or about to be written, a copy.
+type Read<V> = for<'s> fn(view: &'s SourceView<'_>, is_written: bool, copy: &'s mut Vec<V>) -> &'s [V];
+
+fn bytes_of<'s>(view: &'s SourceView<'_>, is_written: bool, copy: &'s mut Vec<u8>) -> &'s [u8] {
+    if let Some(bytes) = view.as_bytes().filter(|_| !is_written) {
+        return bytes;
+    }
+    copy.resize(view.len(), 0);
+    view.gather_bytes(0..view.len(), copy);
+    copy
+}
+
+fn values_of<'s, S: Integer>(view: &'s SourceView<'_>, is_written: bool, copy: &'s mut Vec<S>) -> &'s [S] {
+    if let Some(values) = view.as_slice().filter(|_| !is_written) {
+        return values;
+    }
+    copy.resize(view.len(), S::default());
+    view.gather(0..view.len(), copy);
+    copy
+}
+
+/// What is done with a tile: read it, look it up, and write the entries where they belong.
+#[allow(clippy::type_complexity)] // One closure, named by what it takes.
+fn tile_by<V, L: Pod, S>(
+    read: Read<V>,
+    look_up: impl Fn(&[V], &mut [L]) -> Result<(), S>,
+) -> impl Fn(&mut (Vec<V>, Vec<L>), Option<&SourceView<'_>>, &mut SinkView<'_>) -> Result<(), S> {
+    move |(copy, entries), source, sink| {
         let values = if let Some(source) = source {
-            source.values::<S>(0..n, values)
+            read(source, false, copy)
         } else {
-            values.resize(n, S::default());
-            sink.as_source().gather(0..n, values);
-            &values[..]
+            read(&sink.as_source(), true, copy);
+            &copy[..]
         };
         if let Some(out) = sink.as_mut_slice::<L>() {
-            return lookup(values, out);
+            return look_up(values, out);
         }
-        entries.resize(n, L::default());
-        lookup(values, entries)?;
+        entries.resize(values.len(), L::default());
+        look_up(values, entries)?;
         sink.scatter_raw(0, entries);
         Ok(())
-    };
-    run::<S, _>(workers, input, lut.len(), sink, mode, tile)
+    }
 }
 
 /// [`apply_lut`] for entries of any size, as bytes.
@@ -144,31 +184,29 @@ fn run<S: Integer, B: Default>(
     size: usize,
     sink: SinkView<'_>,
     mode: Mode,
-    tile: impl Fn(&mut (Vec<S>, B), Option<&SourceView<'_>>, &mut SinkView<'_>) -> Result<(), S> + Sync,
+    tile: impl Fn(&mut B, Option<&SourceView<'_>>, &mut SinkView<'_>) -> Result<(), S> + Sync,
 ) -> Result<()> {
     let bad = OnceLock::new();
-    // Large items in smaller tiles, so that the scratch of a thread stays below a MiB.
-    let block = (BLOCK * 16 / sink.itemsize().max(16)).max(1);
+    let block = (TILE_BYTES / sink.itemsize().max(size_of::<S>()).max(1)).clamp(1, TILE);
     let source = match input {
         Input::Array(source) => Some(source),
         Input::Sink => {
             // Checked before anything is overwritten: a source that cannot be mapped stays as it was.
-            if let Some(error) = first_bad::<S>(workers, &sink.as_source(), size, mode)? {
+            if (mode == Mode::Raise || size == 0)
+                && let Some(error) = first_bad::<S>(workers, &sink.as_source(), size, mode)?
+            {
                 return Err(error);
             }
             None
         }
     };
-    let result = workers.for_each_with(
-        tiles(source.clone(), sink, block),
-        || (Vec::new(), B::default()),
-        |scratch, Tile { source, mut sink }| {
+    let result =
+        workers.for_each_with(tiles(source.clone(), sink, block), B::default, |scratch, Tile { source, mut sink }| {
             tile(scratch, source.as_ref(), &mut sink).map_err(|value| {
                 bad.get_or_init(|| value);
                 Error::Cancelled
             })
-        },
-    );
+        });
     let Some(&value) = bad.get() else { return result };
     let found = source.map_or(Ok(None), |source| first_bad::<S>(workers, &source, size, mode))?;
     // None: another thread has written to the source between the two looks.
@@ -186,6 +224,9 @@ fn first_bad<S: Integer>(
     let found = workers.map(ranges(source.len(), BLOCK).collect(), |range| {
         let mut scratch = Vec::new();
         let values = view.values::<S>(range.clone(), &mut scratch);
+        if words::are_inside(values, size) {
+            return Ok(None);
+        }
         let bad = values.iter().position(|&value| index_of(value, size, mode).is_none());
         Ok(bad.map(|k| (range.start + k, values[k])))
     })?;
@@ -239,6 +280,81 @@ mod tests {
                     result.unwrap();
                     prop_assert_eq!(&out, &expected);
                 }
+            }
+        }
+    }
+
+    /// What a value stands for, by the words of [`Mode`].
+    fn naive_index(value: i128, size: usize, mode: Mode) -> Option<usize> {
+        let n = size as i128;
+        let index = match mode {
+            Mode::Raise => value,
+            Mode::Clip => value.clamp(0, n - 1),
+            Mode::Wrap => value.rem_euclid(n),
+        };
+        usize::try_from(index).ok().filter(|&i| i < size)
+    }
+
+    /// Values of one type, entries of one size: around the widths of vectors, from starts that are not aligned.
+    fn check<S: Integer, L: Pod + bytemuck::Pod + PartialEq + std::fmt::Debug>(size: usize) {
+        let mut lut = vec![L::default(); size];
+        for (i, byte) in bytemuck::cast_slice_mut::<L, u8>(&mut lut).iter_mut().enumerate() {
+            *byte = (i * 37 / 5) as u8;
+        }
+        let lut = &lut[..];
+        let most = (size as i128).min(S::MAX + 1) as usize;
+        for n in [0, 1, 15, 16, 17, 31, 33, 63, 64, 65, 129, 1000] {
+            // Values that differ, values in runs, and each with a value outside of the table at the end or at both ends.
+            for (run, outside) in [(1, 0), (7, 0), (30, 0), (1, 1), (1, 2), (30, 2)] {
+                let mut values: Vec<S> = (0..=n).map(|i| S::from_index(i / run * 7919 % most)).collect();
+                for k in [n, n.min(1)].into_iter().take(outside) {
+                    values[k] = S::from_index(usize::MAX);
+                }
+                let values = &values[1..];
+                for mode in [Mode::Raise, Mode::Clip, Mode::Wrap] {
+                    let entry = |&value: &S| naive_index(value.to_i128(), size, mode).map(|i| lut[i]);
+                    let expected: Option<Vec<L>> = values.iter().map(entry).collect();
+                    let mut out = vec![L::default(); values.len()];
+                    let shape = [values.len()];
+                    let input = Input::Array(SourceView::from_slice(values, &shape));
+                    let result = execute_here(|w| {
+                        apply_lut::<S, L>(w, input, lut, SinkView::from_slice(&mut out, &shape), mode)
+                    });
+                    if let Some(expected) = expected {
+                        result.unwrap();
+                        assert_eq!(out, expected);
+                    } else {
+                        let first = values.iter().position(|value| entry(value).is_none()).unwrap();
+                        let Err(Error::IndexRange { index, position, .. }) = result else { panic!("{result:?}") };
+                        assert_eq!((index, position), (values[first].to_i128(), vec![first]));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_looks_up_every_type_and_size_alike() {
+        use crate::simd::{Level, set_level};
+        fn sources<L: Pod + bytemuck::Pod + PartialEq + std::fmt::Debug>(size: usize) {
+            check::<megalith_core::Bool8, L>(size);
+            check::<i8, L>(size);
+            check::<u8, L>(size);
+            check::<i16, L>(size);
+            check::<u16, L>(size);
+            check::<i32, L>(size);
+            check::<u32, L>(size);
+            check::<i64, L>(size);
+            check::<u64, L>(size);
+        }
+        for level in Level::ALL {
+            set_level(level);
+            for size in [1, 2, 100, 128, 200, 256, 300, 66_000] {
+                sources::<u8>(size);
+                sources::<u16>(size);
+                sources::<u32>(size);
+                sources::<u64>(size);
+                sources::<[u64; 2]>(size);
             }
         }
     }

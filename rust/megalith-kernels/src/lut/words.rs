@@ -1,0 +1,112 @@
+//! Sources of more than one byte: indices of any size, tables of any length.
+//!
+//! ```text
+//! for each group of 16:   all like the first or the last (labels come in runs)?   two entries, one or the other
+//!                         else   an entry for each
+//!                         one of them outside of the table?   by the rule of the mode, or stop
+//! ```
+//!
+//! 1. Groups with two values cost two loads instead of sixteen, and no branch that runs of any length could deceive.
+//! 2. Each value is read once, compared with the length of the table, and used: a branch that is never taken. Many loads
+//!    from a large table are so under way at once; where the processor can load sixteen entries by one instruction, more.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use megalith_core::Pod;
+use megalith_core::dtype::Integer;
+
+use super::{Mode, index_of};
+use crate::simd::multiversion;
+
+/// Values that are compared with each other, and whose entries are loaded at once.
+const GROUP: usize = 16;
+
+#[cfg(target_arch = "x86_64")]
+multiversion!(
+    /// `out[i] = lut[values[i]]`; the first value without an entry is the error.
+    pub(super) fn look_up[S: Integer, L: Pod + bytemuck::Pod](
+        values: &[S], lut: &[L], mode: Mode, out: &mut [L],
+    ) -> Result<(), S> = plain, avx512 = avx512::look_up
+);
+#[cfg(not(target_arch = "x86_64"))]
+multiversion!(
+    /// `out[i] = lut[values[i]]`; the first value without an entry is the error.
+    pub(super) fn look_up[S: Integer, L: Pod + bytemuck::Pod](
+        values: &[S], lut: &[L], mode: Mode, out: &mut [L],
+    ) -> Result<(), S> = plain
+);
+
+multiversion!(
+    /// Whether all values are indices of a table of `size` entries.
+    pub(super) fn are_inside[S: Integer](values: &[S], size: usize) -> bool = plain_are_inside
+);
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_are_inside<S: Integer>(values: &[S], size: usize) -> bool {
+    let Some(last) = size.checked_sub(1) else { return values.is_empty() };
+    let last = S::from_i128((last as i128).min(S::MAX)).unwrap_or_default();
+    let zero = S::default();
+    let (low, high) = values.iter().fold((zero, zero), |(low, high), &value| (low.min(value), high.max(value)));
+    low >= zero && high <= last
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
+    by_groups(values, lut, mode, out, |group, slots| of_two(group, lut, slots))
+}
+
+/// [`look_up`], with a way to load the entries of a group that returns whether it has.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn by_groups<S: Integer, L: Pod>(
+    values: &[S],
+    lut: &[L],
+    mode: Mode,
+    out: &mut [L],
+    load: impl Fn(&[S; GROUP], &mut [L; GROUP]) -> bool,
+) -> Result<(), S> {
+    assert_eq!(values.len(), out.len(), "a slot for each value");
+    let (groups, tail) = values.as_chunks::<GROUP>();
+    let (slots, rest) = out.as_chunks_mut::<GROUP>();
+    for (group, slots) in groups.iter().zip(slots) {
+        if !load(group, slots) {
+            of_each(group, lut, mode, slots)?;
+        }
+    }
+    of_each(tail, lut, mode, rest)
+}
+
+/// The entries of a group of one or two values; returns whether it is one, with both inside of the table.
+#[inline(always)]
+#[allow(clippy::inline_always, clippy::needless_bitwise_bool)] // Compared as vectors, not one after the other.
+fn of_two<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GROUP]) -> bool {
+    let ends = [group[0], group[GROUP - 1]];
+    if !group.iter().fold(true, |are, &value| are & ((value == ends[0]) | (value == ends[1]))) {
+        return false;
+    }
+    let [Some(&first), Some(&last)] = ends.map(|value| entry(value, lut)) else { return false };
+    for (slot, &value) in slots.iter_mut().zip(group) {
+        *slot = if value == ends[0] { first } else { last };
+    }
+    true
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn of_each<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
+    for (slot, &value) in out.iter_mut().zip(values) {
+        let found = entry(value, lut).or_else(|| index_of(value, lut.len(), mode).and_then(|i| lut.get(i)));
+        *slot = *found.ok_or(value)?;
+    }
+    Ok(())
+}
+
+/// The entry of a value that is an index of the table; a negative one is larger than every table.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn entry<S: Integer, L>(value: S, lut: &[L]) -> Option<&L> {
+    lut.get(value.to_wrapped_i64() as usize)
+}
