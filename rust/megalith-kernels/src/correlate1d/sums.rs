@@ -1,4 +1,4 @@
-//! Sums down the rows of a window, in SciPy's order.
+//! Sums down rows, in SciPy's order.
 //!
 //! ```text
 //! for each block of four rows and W lanes:        acc[r] = x[r + half] * w[half]
@@ -11,8 +11,12 @@
 //!    adds and multiplies in different units has more to add than to multiply, so every other `a + b` is written as
 //!    `a * 1 + b`, fused, which rounds exactly once as well.
 
-use std::array::from_fn;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use std::hint::black_box;
+
+use megalith_core::dtype::Real;
 
 use super::taps::{Kind, Taps};
 use crate::simd::multiversion;
@@ -21,70 +25,99 @@ use crate::simd::multiversion;
 pub(super) const ROWS: usize = 4;
 /// Lanes come in multiples of this.
 pub(super) const LANES: usize = 8;
+/// Sums along a line come in multiples of this.
+pub(super) const ALONG: usize = ROWS * LANES;
 
 multiversion!(
     /// `out[r * pitch + l] = sum over i of weights[i] * x[(r + i) * pitch + l]` for whole blocks of [`ROWS`] rows and
     /// [`LANES`] lanes; `out` has as many rows as there are to be made.
+    pub(super) fn down[](taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) -> ()
+        = window::<2, false>, avx512 = avx512::down, avx2 = window::<4, true>
+);
+
+multiversion!(
+    /// `out[r * pitch + l] = sum over i of weights[i] * rows[r + i][l]` for [`ROWS`] rows of as many lanes as each of
+    /// `rows` has, at least [`LANES`].
     ///
-    /// `ahead` is memory that is going to be needed; it is fetched while the sums are made.
-    pub(super) fn down[](taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64], ahead: &[&[u8]]) -> ()
-        = plain::<2, false>, avx512 = plain::<8, true>, avx2 = plain::<4, true>
+    /// `ahead` are rows that are going to be needed; they are fetched while the sums are made.
+    pub(super) fn down_rows[S: Real](taps: &Taps, rows: &[&[S]], pitch: usize, out: &mut [f64], ahead: &Ahead) -> ()
+        = straight::<S, 2, false>, avx512 = avx512::down_rows, avx2 = straight::<S, 4, true>
+);
+
+multiversion!(
+    /// `out[p] = sum over i of weights[i] * x[p + i]` for a multiple of [`ALONG`] outputs; `x` has a vector more.
+    pub(super) fn along[](taps: &Taps, x: &[f64], out: &mut [f64]) -> ()
+        = plain_along::<2, false>, avx512 = avx512::along, avx2 = plain_along::<4, true>
 );
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain<const W: usize, const FUSED: bool>(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64], ahead: &[&[u8]]) {
+fn plain_along<const W: usize, const FUSED: bool>(taps: &Taps, x: &[f64], out: &mut [f64]) {
+    let x = &x[..out.len() + taps.weights.len() - 1];
+    let one = if FUSED { black_box(1.0) } else { 1.0 };
+    for (k, out) in out.chunks_exact_mut(ROWS * W).enumerate() {
+        // The rows that are summed together are vectors that follow each other.
+        let row = |i: usize| each_row(|r| window_row(x, (k * ROWS + r) * W + i));
+        let sums = match taps.kind {
+            Kind::Symmetric => pairs_along::<W, FUSED, false>(row, &taps.weights, one),
+            Kind::Antisymmetric => pairs_along::<W, FUSED, true>(row, &taps.weights, one),
+            Kind::General => singles_along::<W>(row, &taps.weights),
+        };
+        out.copy_from_slice(sums.as_flattened());
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn pairs_along<const W: usize, const FUSED: bool, const MINUS: bool>(
+    rows: impl Fn(usize) -> [[f64; W]; ROWS],
+    weights: &[f64],
+    one: f64,
+) -> [[f64; W]; ROWS] {
+    let last = weights.len() - 1;
+    let mut sums = rows(last / 2);
+    for sum in &mut sums {
+        *sum = times(*sum, weights[last / 2]);
+    }
+    for (i, &weight) in weights[..last / 2].iter().enumerate() {
+        add_pairs::<W, FUSED, MINUS>(&mut sums, &rows(i), &rows(last - i), weight, one);
+    }
+    sums
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn singles_along<const W: usize>(rows: impl Fn(usize) -> [[f64; W]; ROWS], weights: &[f64]) -> [[f64; W]; ROWS] {
+    let last = weights.len() - 1;
+    let mut sums = rows(last);
+    for sum in &mut sums {
+        *sum = times(*sum, weights[last]);
+    }
+    for (i, &weight) in weights[..last].iter().enumerate() {
+        add_singles(&mut sums, &rows(i), weight);
+    }
+    sums
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn window<const W: usize, const FUSED: bool>(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
     let last = taps.weights.len() - 1;
     assert!(pitch.is_multiple_of(LANES), "whole vectors");
     for (k, out) in out.chunks_exact_mut(ROWS * pitch).enumerate() {
         let x = &x[k * ROWS * pitch..][..(last + ROWS) * pitch];
-        let ahead = Ahead { ranges: ahead, at: k * pitch / W * LINE };
-        match taps.kind {
-            // Three taps are so few that what comes before and after the loop counts.
-            Kind::Symmetric if last == 2 => pairs::<W, FUSED, false>(x, pitch, &taps.weights, 1, out, ahead),
-            Kind::Symmetric => pairs::<W, FUSED, false>(x, pitch, &taps.weights, last / 2, out, ahead),
-            Kind::Antisymmetric => pairs::<W, FUSED, true>(x, pitch, &taps.weights, last / 2, out, ahead),
-            Kind::General => singles::<W>(x, pitch, &taps.weights, out, ahead),
-        }
+        let vector = |i: usize, lane: usize| window_row(x, i * pitch + lane);
+        block::<W, FUSED>(taps, pitch, pitch, out, &Ahead::default(), vector);
     }
 }
 
-/// Bytes of a line of memory.
-const LINE: usize = 64;
-
-/// Memory that is fetched line by line.
-struct Ahead<'a> {
-    ranges: &'a [&'a [u8]],
-    at: usize,
-}
-
-impl Ahead<'_> {
-    /// Fetch the next line of each range.
-    #[inline(always)]
-    #[allow(clippy::inline_always)]
-    fn fetch(&mut self) {
-        for range in self.ranges {
-            #[cfg(target_arch = "x86_64")]
-            if self.at < range.len() {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                // SAFETY: a hint, which reads nothing; the address lies inside of the range (just checked).
-                #[allow(unsafe_code)]
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(range.as_ptr().add(self.at).cast());
-                }
-            }
-        }
-        self.at += LINE;
-    }
-}
-
-/// The vector at `at`.
+/// The entries of a window from `at` on.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn vector<const W: usize>(x: &[f64], at: usize) -> [f64; W] {
+fn window_row<const W: usize>(x: &[f64], at: usize) -> [f64; W] {
     debug_assert!(at + W <= x.len());
-    // SAFETY: `plain` gives the loops `last + ROWS` rows of whole vectors (both checked there), and no loop looks at a
-    // row beyond these: with the checks here, three taps take half as long again.
+    // SAFETY: the callers give `last + ROWS` rows of a multiple of `W` lanes, and `block` asks for no row beyond them
+    // and for whole vectors of lanes.
     #[allow(unsafe_code)]
     unsafe {
         x.as_ptr().add(at).cast::<[f64; W]>().read_unaligned()
@@ -93,58 +126,173 @@ fn vector<const W: usize>(x: &[f64], at: usize) -> [f64; W] {
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn pairs<const W: usize, const FUSED: bool, const MINUS: bool>(
-    x: &[f64],
+fn straight<S: Real, const W: usize, const FUSED: bool>(
+    taps: &Taps,
+    rows: &[&[S]],
     pitch: usize,
-    weights: &[f64],
-    half: usize,
     out: &mut [f64],
-    mut ahead: Ahead<'_>,
+    ahead: &Ahead,
 ) {
+    let lanes = rows_alike::<S, W>(taps, rows, pitch, out);
+    block::<W, FUSED>(taps, lanes, pitch, out, ahead, |i, lane| converted(rows, i, lane));
+}
+
+/// The lanes of all rows, of which there are as many as [`block`] asks for.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn rows_alike<S, const W: usize>(taps: &Taps, rows: &[&[S]], pitch: usize, out: &[f64]) -> usize {
+    let lanes = rows[0].len();
+    assert!(rows.len() == taps.weights.len() - 1 + ROWS && rows.iter().all(|row| row.len() == lanes), "rows alike");
+    assert!(W <= lanes && lanes <= pitch && out.len() >= ROWS * pitch, "rows of a vector or more");
+    lanes
+}
+
+/// The entries of row `i` from `lane` on.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn converted<S: Real, const W: usize>(rows: &[&[S]], i: usize, lane: usize) -> [f64; W] {
+    debug_assert!(i < rows.len() && lane + W <= rows[i].len());
+    // SAFETY: there are so many rows and entries: `rows_alike` has compared what `block` asks for.
+    #[allow(unsafe_code)]
+    let values = unsafe { rows.get_unchecked(i).as_ptr().add(lane).cast::<[S; W]>().read_unaligned() };
+    let mut doubles = [0.0; W];
+    for (double, value) in doubles.iter_mut().zip(values) {
+        *double = value.to_double();
+    }
+    doubles
+}
+
+/// The sums of [`ROWS`] rows; `vector(i, lane)` are the entries of row `i` from `lane` on.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn block<const W: usize, const FUSED: bool>(
+    taps: &Taps,
+    lanes: usize,
+    pitch: usize,
+    out: &mut [f64],
+    ahead: &Ahead,
+    vector: impl Fn(usize, usize) -> [f64; W],
+) {
+    let (weights, last) = (&taps.weights[..], taps.weights.len() - 1);
     // Not known to the compiler, which would make a plain addition of it.
     let one = if FUSED { black_box(1.0) } else { 1.0 };
-    for lane in (0..pitch).step_by(W) {
-        ahead.fetch();
-        let row = |i: usize| vector::<W>(x, i * pitch + lane);
-        let mut sums: [[f64; W]; ROWS] = from_fn(|r| row(half + r).map(|c| c * weights[half]));
-        let mut left: [_; ROWS] = from_fn(row);
-        let mut right: [_; ROWS] = from_fn(|r| row(2 * half + r));
-        for (i, &weight) in weights[..half].iter().enumerate() {
-            for r in 0..ROWS {
-                for l in 0..W {
-                    let (a, b) = (left[r][l], if MINUS { -right[r][l] } else { right[r][l] });
-                    let joined = if FUSED && r % 2 == 0 { a.mul_add(one, b) } else { a + b };
-                    sums[r][l] += joined * weight;
-                }
-            }
-            left = [left[1], left[2], left[3], row(i + ROWS)];
-            right = [row(2 * half - 1 - i), right[0], right[1], right[2]];
-        }
+    for (k, start) in (0..lanes).step_by(W).enumerate() {
+        ahead.fetch(k * W);
+        // The last vector covers a part of the one before it again.
+        let lane = start.min(lanes - W);
+        let row = |i: usize| vector(i, lane);
+        let sums = match taps.kind {
+            // Three taps are so few that what comes before and after the loop counts.
+            Kind::Symmetric if last == 2 => pairs::<W, FUSED, false>(row, weights, 1, one),
+            Kind::Symmetric => pairs::<W, FUSED, false>(row, weights, last / 2, one),
+            Kind::Antisymmetric => pairs::<W, FUSED, true>(row, weights, last / 2, one),
+            Kind::General => singles::<W>(row, weights),
+        };
         for (r, sum) in sums.iter().enumerate() {
             out[r * pitch + lane..][..W].copy_from_slice(sum);
         }
     }
 }
 
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn singles<const W: usize>(x: &[f64], pitch: usize, weights: &[f64], out: &mut [f64], mut ahead: Ahead<'_>) {
-    let last = weights.len() - 1;
-    for lane in (0..pitch).step_by(W) {
-        ahead.fetch();
-        let row = |i: usize| vector::<W>(x, i * pitch + lane);
-        let mut sums: [[f64; W]; ROWS] = from_fn(|r| row(last + r).map(|c| c * weights[last]));
-        let mut next: [_; ROWS] = from_fn(row);
-        for (i, &weight) in weights[..last].iter().enumerate() {
-            for r in 0..ROWS {
-                for l in 0..W {
-                    sums[r][l] += next[r][l] * weight;
+/// Rows in memory that are fetched line by line, as the lanes go by.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// The addresses at which rows begin, and the bytes of a lane there.
+    pub(super) rows: Vec<(usize, usize)>,
+}
+
+impl Ahead {
+    /// Fetch what belongs to the vector at `lane`.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    pub(super) fn fetch(&self, lane: usize) {
+        for &(row, itemsize) in &self.rows {
+            #[cfg(target_arch = "x86_64")]
+            {
+                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                let address = std::ptr::without_provenance::<i8>(row + lane * itemsize);
+                // SAFETY: a hint, which reads nothing, wherever it points to.
+                #[allow(unsafe_code)]
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T1>(address);
                 }
             }
-            next = [next[1], next[2], next[3], row(i + ROWS)];
-        }
-        for (r, sum) in sums.iter().enumerate() {
-            out[r * pitch + lane..][..W].copy_from_slice(sum);
         }
     }
+}
+
+/// `std::array::from_fn`, which is not always inlined: vectors would go by way of memory.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn each_row<const W: usize>(f: impl Fn(usize) -> [f64; W]) -> [[f64; W]; ROWS] {
+    [f(0), f(1), f(2), f(3)]
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn add_pairs<const W: usize, const FUSED: bool, const MINUS: bool>(
+    sums: &mut [[f64; W]; ROWS],
+    left: &[[f64; W]; ROWS],
+    right: &[[f64; W]; ROWS],
+    weight: f64,
+    one: f64,
+) {
+    for r in 0..ROWS {
+        for l in 0..W {
+            let (a, b) = (left[r][l], if MINUS { -right[r][l] } else { right[r][l] });
+            let joined = if FUSED && r % 2 == 0 { a.mul_add(one, b) } else { a + b };
+            sums[r][l] += joined * weight;
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn add_singles<const W: usize>(sums: &mut [[f64; W]; ROWS], next: &[[f64; W]; ROWS], weight: f64) {
+    for r in 0..ROWS {
+        for l in 0..W {
+            sums[r][l] += next[r][l] * weight;
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn times<const W: usize>(mut vector: [f64; W], weight: f64) -> [f64; W] {
+    for value in &mut vector {
+        *value *= weight;
+    }
+    vector
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn pairs<const W: usize, const FUSED: bool, const MINUS: bool>(
+    row: impl Fn(usize) -> [f64; W],
+    weights: &[f64],
+    half: usize,
+    one: f64,
+) -> [[f64; W]; ROWS] {
+    let mut sums = each_row(|r| times(row(half + r), weights[half]));
+    let mut left = each_row(&row);
+    let mut right = each_row(|r| row(2 * half + r));
+    for (i, &weight) in weights[..half].iter().enumerate() {
+        add_pairs::<W, FUSED, MINUS>(&mut sums, &left, &right, weight, one);
+        left = [left[1], left[2], left[3], row(i + ROWS)];
+        right = [row(2 * half - 1 - i), right[0], right[1], right[2]];
+    }
+    sums
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn singles<const W: usize>(row: impl Fn(usize) -> [f64; W], weights: &[f64]) -> [[f64; W]; ROWS] {
+    let last = weights.len() - 1;
+    let mut sums = each_row(|r| times(row(last + r), weights[last]));
+    let mut next = each_row(&row);
+    for (i, &weight) in weights[..last].iter().enumerate() {
+        add_singles(&mut sums, &next, weight);
+        next = [next[1], next[2], next[3], row(i + ROWS)];
+    }
+    sums
 }

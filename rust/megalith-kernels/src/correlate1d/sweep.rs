@@ -5,8 +5,9 @@ use std::ops::Range;
 use megalith_core::{DType, Result, SinkView, SourceView, Workers};
 
 use super::Mode;
+use super::direct::{Direct, direct};
 use super::extension::Runs;
-use super::sums::{LANES, ROWS, down};
+use super::sums::{Ahead, LANES, ROWS, down};
 use super::taps::{Taps, WIDTH};
 use crate::rows::{Lines, SIDE, Store, line_loader, storer, to_lines};
 
@@ -18,6 +19,8 @@ const NEAR: usize = 1 << 11;
 const PIECE: usize = 1 << 12;
 /// Rows of a strip of turned lines, about: lines of this length are read from one end to the other.
 const TURNED: usize = 512;
+/// Rows of turned lines that are computed while as many entries of later lines are fetched.
+const FETCHED: usize = 16;
 
 /// How a strip of lanes lies in the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,11 +48,12 @@ pub(super) struct Place {
 
 /// The memory of one thread.
 pub(super) struct Scratch {
-    load: Box<dyn Lines>,
-    store: Box<dyn Store>,
-    window: Vec<f64>,
+    pub(super) load: Box<dyn Lines>,
+    pub(super) store: Box<dyn Store>,
+    direct: Direct,
+    pub(super) window: Vec<f64>,
     after: Vec<f64>,
-    out: Vec<f64>,
+    pub(super) out: Vec<f64>,
     lines: Vec<f64>,
 }
 
@@ -57,11 +61,11 @@ impl Scratch {
     pub(super) fn new(source: DType, sink: DType) -> Result<Self> {
         let (load, store) = (line_loader("source", source)?, storer("sink", sink)?);
         let [window, after, out, lines] = [const { Vec::new() }; 4];
-        Ok(Self { load, store, window, after, out, lines })
+        Ok(Self { load, store, direct: direct(source)?, window, after, out, lines })
     }
 }
 
-fn grow(buffer: &mut Vec<f64>, len: usize) {
+pub(super) fn grow(buffer: &mut Vec<f64>, len: usize) {
     buffer.resize(len.max(buffer.len()), 0.0);
 }
 
@@ -84,6 +88,11 @@ impl Sweep<'_> {
         scratch: &mut Scratch,
     ) -> Result<()> {
         let &Place { form, lanes, first, rows, .. } = place;
+        if let (Form::Wide, Some(source)) = (form, source)
+            && (scratch.direct)(self, workers, source, sink, place, scratch.store.as_mut())?
+        {
+            return Ok(());
+        }
         let pitch = match form {
             // An odd number of lines of memory: rows below each other lie in different sets of the cache.
             Form::Wide => lanes.next_multiple_of(LANES) | LANES,
@@ -102,7 +111,7 @@ impl Sweep<'_> {
             Form::Wide => ROWS,
             _ => (PIECE / pitch).next_multiple_of(ROWS).min(chunk),
         };
-        let Scratch { load, store, window, after: tail, out, lines } = scratch;
+        let Scratch { load, store, window, after: tail, out, lines, .. } = scratch;
         // Whole blocks of rows are computed, of which the last ones may be nobody's.
         grow(window, (chunk + halo) * pitch + WIDTH);
         grow(out, batch * pitch + SIDE * SIDE);
@@ -122,6 +131,7 @@ impl Sweep<'_> {
             runs.fill(end as isize, &mut tail[..after * pitch], |row, out| read(sink, row, out));
         }
 
+        let ahead = place.lines_ahead(source, sink, self.n);
         // The window holds the rows from `a - before` up to `known`.
         let (mut a, mut known) = (first, first);
         while a < end {
@@ -148,14 +158,12 @@ impl Sweep<'_> {
                 let sums = &mut out[..(to - from).next_multiple_of(ROWS) * pitch];
                 match form {
                     Form::Narrow => self.taps.apply(x, pitch, near, &mut out[..(to - from) * pitch + WIDTH]),
-                    Form::Turned => down(self.taps, x, pitch, sums, &[]),
-                    Form::Wide => {
-                        let next = known + (from - a)..self.n.min(known + (to - a));
-                        let read = source.map(|source| place.bytes(source, place.source_base, next));
-                        let sink = sink.as_source();
-                        let written = place.bytes(&sink, place.sink_base, from - first..to - first);
-                        let ahead: Vec<&[u8]> = read.into_iter().flatten().chain(written).collect();
-                        down(self.taps, x, pitch, sums, &ahead);
+                    Form::Wide => down(self.taps, x, pitch, sums),
+                    Form::Turned => {
+                        for (k, sums) in sums.chunks_mut(FETCHED * pitch).enumerate() {
+                            ahead.fetch(from - first + k * FETCHED);
+                            down(self.taps, &x[k * FETCHED * pitch..], pitch, sums);
+                        }
                     }
                 }
                 place.write(sink, from - first..to - first, pitch, store.as_mut(), lines, out);
@@ -184,10 +192,48 @@ impl Place {
         }
     }
 
-    /// The memory of rows of wide lanes, where it is without gaps.
-    fn bytes<'v>(&self, view: &SourceView<'v>, base: usize, rows: Range<usize>) -> impl Iterator<Item = &'v [u8]> {
-        let lanes = self.lanes;
-        rows.filter_map(move |row| view.bytes_of(base + row * lanes..base + (row + 1) * lanes))
+    /// The memory of turned lines that is written now, and of those that are read next, where it is without gaps.
+    fn lines_ahead(&self, source: Option<&SourceView<'_>>, sink: &SinkView<'_>, n: usize) -> Ahead {
+        let mut ahead = Ahead::default();
+        if self.form == Form::Turned {
+            let mut add = |view: &SourceView<'_>, start: usize, len: usize| {
+                let stop = (start + SIDE * len).min(view.len());
+                if let Some(bytes) = view.bytes_of(start.min(stop)..stop) {
+                    let (address, itemsize) = (bytes.as_ptr().addr(), view.itemsize());
+                    ahead.rows.extend((0..SIDE).map(|l| (address + l * len * itemsize, itemsize)));
+                }
+            };
+            add(&sink.as_source(), self.sink_base, self.rows);
+            if let Some(source) = source {
+                add(source, self.source_base + SIDE * n + self.first, n);
+            }
+        }
+        ahead
+    }
+
+    /// Where the rows of wide lanes begin in the memory of the sink, and the bytes of a lane; None if lanes have gaps.
+    pub(super) fn addresses(
+        &self,
+        sink: &SinkView<'_>,
+    ) -> Option<impl Iterator<Item = (usize, usize)> + Clone + use<>> {
+        let (step, itemsize, rows) = (sink.strides()[0], sink.itemsize(), self.rows);
+        let view = sink.as_source();
+        let first = view.bytes_of(self.sink_base..self.sink_base + self.lanes)?.as_ptr().addr();
+        Some((0..rows).map(move |row| (first.wrapping_add_signed(row as isize * step), itemsize)))
+    }
+
+    /// Write `rows` of wide lanes.
+    pub(super) fn write_wide(
+        &self,
+        sink: &mut SinkView<'_>,
+        rows: Range<usize>,
+        pitch: usize,
+        store: &mut dyn Store,
+        out: &[f64],
+    ) {
+        for (row, out) in rows.zip(out.chunks_exact(pitch)) {
+            store.store(sink, self.sink_base + row * self.lanes, &out[..self.lanes]);
+        }
     }
 
     /// Write `rows` of the sink.
@@ -203,11 +249,7 @@ impl Place {
         let (base, lanes) = (self.sink_base, self.lanes);
         match self.form {
             Form::Narrow => store.store(sink, base + rows.start * lanes, &out[..rows.len() * lanes]),
-            Form::Wide => {
-                for (row, out) in rows.zip(out.chunks_exact(pitch)) {
-                    store.store(sink, base + row * lanes, &out[..lanes]);
-                }
-            }
+            Form::Wide => self.write_wide(sink, rows, pitch, store, out),
             Form::Turned => {
                 let columns = rows.len().next_multiple_of(SIDE);
                 grow(lines, columns * SIDE);
