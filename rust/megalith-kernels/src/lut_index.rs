@@ -27,7 +27,10 @@
 
 mod boxes;
 mod cells;
+mod octets;
 mod patterns;
+mod ring;
+mod strips;
 mod table;
 
 #[cfg(test)]
@@ -116,12 +119,19 @@ pub fn apply_lut_to_index<L: Entry>(
     let mut work = Work { workers, source: source.permute(&grid.axes), sink: sink.permute(&grid.axes), grid, table };
     match kernel.weights {
         Weights::Integer(weights) if are_patterns => {
+            let is_wide = work.sink.shape().last().is_some_and(|&n| n >= strips::WIDTH / 2);
+            if let Some(table) = octets::table(&work.grid, weights, lut).filter(|_| is_wide) {
+                return octets::run(workers, &work.source, &work.grid, &table, work.sink);
+            }
             let load = || Ok(Box::new(Converter::<Bool8, _>::new(patterns::cell)) as _);
             let taps = patterns::triples(&work.grid, weights);
             if weights.iter().all(|w| *w >= 0) && weights.iter().sum::<i64>() <= u8::MAX.into() {
                 let taps: Vec<_> =
                     taps.into_iter().map(|(offset, worth)| (offset, patterns::in_bytes(worth))).collect();
                 work.run(Bytes, load, &taps)
+            } else if let Some(kernel) = ring::Kernel::new(&work.grid, weights, lut.len()).filter(|_| is_wide) {
+                work.table.pack(workers, work.sink.len())?;
+                ring::run(workers, &work.source, &work.grid, &kernel, &work.table, work.sink)
             } else {
                 work.table.pack(workers, work.sink.len())?;
                 work.run(Patterns, load, &taps)

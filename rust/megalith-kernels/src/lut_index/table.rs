@@ -1,15 +1,19 @@
 //! The table that sums are looked up in, in the form that is the fastest for them.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use megalith_core::blocks::ranges;
 use megalith_core::dtype::{Pod, Real};
 use megalith_core::{Result, Workers};
 
 use crate::simd::multiversion;
+use crate::where_::Mask;
 
 /// Sums that are looked up at once where they are equal.
 const RUN: usize = 16;
 /// Entries of a table that bytes are looked up in.
-const BYTES: usize = 256;
+pub(super) const BYTES: usize = 256;
 /// Tables of fewer entries stay in the caches as they are.
 const PACKED: usize = 1 << 20;
 /// Entries that are packed at once.
@@ -66,7 +70,7 @@ impl Sum for i32 {
     }
     fn look_up<L: Entry>(sums: &[Self], table: &Table<'_, L>, out: &mut [L]) -> Option<usize> {
         match &table.bits {
-            Some(bits) => L::look_up_bits(sums, bits, table.entries.len(), out),
+            Some(bits) => L::look_up_bits(sums, bits.words(), table.entries.len(), out),
             None => look_up(sums, table.entries, out),
         }
     }
@@ -105,6 +109,14 @@ pub trait Entry: Pod {
     fn look_up_bits(_sums: &[i32], _bits: &[u64], _len: usize, _out: &mut [Self]) -> Option<usize> {
         Some(0)
     }
+    /// `out = table[sums]` of a packed table that has all of them.
+    #[doc(hidden)]
+    fn take_bits(_sums: &[i32], _bits: &[u64], _out: &mut [Self]) {}
+    /// `out` = the next of `values` where `listed` has a bit, the second of `ends` where `full` has, and the first.
+    #[doc(hidden)]
+    fn expand(listed: &[u64], full: &[u64], values: &[Self], ends: [Self; 2], out: &mut [Self]) {
+        plain_expand(listed, full, values, ends, out);
+    }
     /// `out = table[sums]`.
     #[doc(hidden)]
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
@@ -119,6 +131,12 @@ impl Entry for u8 {
     fn look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [Self]) -> Option<usize> {
         look_up_bits(sums, bits, len, out)
     }
+    fn take_bits(sums: &[i32], bits: &[u64], out: &mut [Self]) {
+        take_bits(sums, bits, out);
+    }
+    fn expand(listed: &[u64], full: &[u64], values: &[Self], ends: [Self; 2], out: &mut [Self]) {
+        expand(listed, full, values, ends, out);
+    }
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
         look_up_bytes(sums, table, out);
     }
@@ -132,7 +150,7 @@ impl Entry for [u64; 2] {}
 pub(super) struct Table<'a, L> {
     entries: &'a [L],
     /// Zeros and ones, 64 in a word.
-    bits: Option<Vec<u64>>,
+    bits: Option<Mask>,
     /// The first entries, zeros behind the last.
     padded: Box<[L; BYTES]>,
 }
@@ -149,14 +167,27 @@ impl<'a, L: Entry> Table<'a, L> {
         self.entries.len()
     }
 
+    /// An entry; zeros where there is none.
+    pub(super) fn entry(&self, index: usize) -> L {
+        self.entries.get(index).copied().unwrap_or_default()
+    }
+
+    /// `out = table[sums]`, of sums that are indices.
+    pub(super) fn take(&self, sums: &[i32], out: &mut [L]) {
+        match &self.bits {
+            Some(bits) => L::take_bits(sums, bits.words(), out),
+            None => take(sums, self.entries, out),
+        }
+    }
+
     /// Keep the entries as bits, if they are zeros and ones, and so many that this pays for `n` look-ups.
     pub(super) fn pack(&mut self, workers: &Workers<'_>, n: usize) -> Result<()> {
         let len = self.entries.len();
         if len < PACKED || n < len / 8 {
             return Ok(());
         }
-        let mut bits = megalith_core::blocks::zeros(len.div_ceil(64))?;
-        let parts = ranges(len, PART).zip(bits.chunks_mut(PART / 64)).collect();
+        let mut bits = Mask::new(len.div_ceil(64))?;
+        let parts = ranges(len, PART).zip(bits.words_mut().chunks_mut(PART / 64)).collect();
         let packed = workers.map(parts, |(part, words)| Ok(L::pack(&self.entries[part], words)))?;
         self.bits = packed.into_iter().all(|packed| packed).then_some(bits);
         Ok(())
@@ -164,6 +195,7 @@ impl<'a, L: Entry> Table<'a, L> {
 }
 
 multiversion!(fn look_up[S: Sum, L: Entry](sums: &[S], lut: &[L], out: &mut [L]) -> Option<usize> = plain_look_up);
+multiversion!(fn take[L: Entry](sums: &[i32], lut: &[L], out: &mut [L]) -> () = plain_take);
 multiversion!(fn look_up_bits[](sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize>
     = plain_look_up_bits);
 #[cfg(target_arch = "x86_64")]
@@ -171,10 +203,20 @@ multiversion!(fn look_up_bytes[](sums: &[u8], table: &[u8; BYTES], out: &mut [u8
     = plain_look_up_bytes, avx512 = avx512::look_up_bytes);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn pack[](entries: &[u8], words: &mut [u64]) -> bool = plain_pack, avx512 = avx512::pack);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn take_bits[](sums: &[i32], bits: &[u64], out: &mut [u8]) -> ()
+    = plain_take_bits, avx512 = avx512::take_bits);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn expand[](listed: &[u64], full: &[u64], values: &[u8], ends: [u8; 2], out: &mut [u8]) -> ()
+    = plain_expand, avx512 = avx512::expand);
+#[cfg(not(target_arch = "x86_64"))]
+use plain_expand as expand;
 #[cfg(not(target_arch = "x86_64"))]
 use plain_look_up_bytes as look_up_bytes;
 #[cfg(not(target_arch = "x86_64"))]
 use plain_pack as pack;
+#[cfg(not(target_arch = "x86_64"))]
+use plain_take_bits as take_bits;
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
@@ -232,6 +274,43 @@ fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) ->
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
+fn plain_take<L: Entry>(sums: &[i32], lut: &[L], out: &mut [L]) {
+    for (slot, &sum) in out.iter_mut().zip(sums) {
+        *slot = lut[sum as u32 as usize];
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
+    for (slot, &sum) in out.iter_mut().zip(sums) {
+        *slot = (bits[sum as u32 as usize / 64] >> (sum % 64)) as u8 & 1;
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_expand<L: Entry>(listed: &[u64], full: &[u64], values: &[L], ends: [L; 2], out: &mut [L]) {
+    let mut values = values.iter();
+    for (out, (&listed, &full)) in out.chunks_mut(64).zip(listed.iter().zip(full)) {
+        match full {
+            0 => out.fill(ends[0]),
+            u64::MAX => out.fill(ends[1]),
+            _ => out.iter_mut().enumerate().for_each(|(x, slot)| *slot = ends[(full >> x & 1) as usize]),
+        }
+        let mut left = listed;
+        while left != 0 {
+            // Behind the end of the row there may be bits too.
+            if let (Some(slot), Some(&value)) = (out.get_mut(left.trailing_zeros() as usize), values.next()) {
+                *slot = value;
+            }
+            left &= left - 1;
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
 fn plain_look_up_bytes<L: Entry>(sums: &[u8], table: &[L; BYTES], out: &mut [L]) {
     for (slot, &sum) in out.iter_mut().zip(sums) {
         *slot = table[usize::from(sum)];
@@ -255,46 +334,4 @@ fn plain_pack(entries: &[u8], words: &mut [u64]) -> bool {
         }
     }
     all & !0x0101_0101_0101_0101 == 0
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    //! 64 bytes looked up at once.
-
-    use std::arch::x86_64::{
-        __m512i, _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_or_si512, _mm512_permutex2var_epi8,
-        _mm512_set1_epi8, _mm512_setzero_si512, _mm512_test_epi8_mask,
-    };
-
-    use bytemuck::cast;
-
-    use super::{BYTES, plain_look_up_bytes, plain_pack};
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) fn pack(entries: &[u8], words: &mut [u64]) -> bool {
-        let (blocks, rest) = entries.as_chunks::<64>();
-        let (words, end) = words.split_at_mut(blocks.len());
-        let (one, mut all) = (_mm512_set1_epi8(1), _mm512_setzero_si512());
-        for (block, word) in blocks.iter().zip(words) {
-            let block: __m512i = cast(*block);
-            all = _mm512_or_si512(all, block);
-            *word = _mm512_test_epi8_mask(block, one);
-        }
-        _mm512_test_epi8_mask(all, _mm512_set1_epi8(!1)) == 0 && plain_pack(rest, end)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    pub(super) fn look_up_bytes(sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) {
-        let [a, b, c, d]: [__m512i; 4] = cast(*table);
-        let (sums, rest) = sums.as_chunks::<64>();
-        let (out, end) = out.split_at_mut(sums.len() * 64);
-        for (sums, out) in sums.iter().zip(out.as_chunks_mut::<64>().0) {
-            let sums: __m512i = cast(*sums);
-            let (low, high) = (_mm512_permutex2var_epi8(a, sums, b), _mm512_permutex2var_epi8(c, sums, d));
-            *out = cast(_mm512_mask_blend_epi8(_mm512_movepi8_mask(sums), low, high));
-        }
-        plain_look_up_bytes(rest, table, end);
-    }
 }

@@ -1,0 +1,96 @@
+//! Arrays of truth values in three dimensions that are walked plane by plane, in strips that stay in the cache.
+//!
+//! What neighbours in a row, and rows that are neighbours, have in common is worked out once for a plane, and used by
+//! all planes that it is a neighbour of.
+
+use megalith_core::{Result, SinkView, SourceView, Workers};
+
+use super::boxes::Grid;
+
+/// Elements that are worked on side by side; rows of scratch are as many times as long.
+pub(super) const WIDTH: usize = 64;
+/// Rows that are longer are cut.
+const ROW: usize = 1 << 12;
+/// Positions of an item of work.
+const ITEM: usize = 1 << 20;
+
+/// Truth values with zeros around them, seen from the first entry of a kernel.
+pub(super) struct Volume<'a> {
+    source: SourceView<'a>,
+    shape: [usize; 3],
+    before: [usize; 3],
+}
+
+impl<'a> Volume<'a> {
+    /// The source, its axes in the order of the grid already; `None` if there are not three.
+    pub(super) fn new(source: &SourceView<'a>, grid: &Grid) -> Option<Self> {
+        let shape = source.shape().try_into().ok()?;
+        let before = grid.before.as_slice().try_into().ok()?;
+        Some(Self { source: source.clone(), shape, before })
+    }
+
+    /// Zeros and ones under the first entry of a kernel that stands on `at` and on those behind it.
+    pub(super) fn read(&self, at: [usize; 3], out: &mut [u8]) {
+        let inside = |axis: usize| at[axis].checked_sub(self.before[axis]).filter(|&p| p < self.shape[axis]);
+        let [_, high, wide] = self.shape;
+        let left = self.before[2].saturating_sub(at[2]).min(out.len());
+        let right = (wide + self.before[2]).saturating_sub(at[2]).clamp(left, out.len());
+        let (Some(z), Some(y)) = (inside(0), inside(1)) else { return out.fill(0) };
+        out[..left].fill(0);
+        out[right..].fill(0);
+        if left == right {
+            return;
+        }
+        let start = (z * high + y) * wide + at[2] + left - self.before[2];
+        let (range, out) = (start..start + right - left, &mut out[left..right]);
+        if let Some(bytes) = self.source.slice_of::<u8>(range.clone()) {
+            for (out, byte) in out.iter_mut().zip(bytes) {
+                *out = (*byte).min(1);
+            }
+        } else {
+            self.source.gather_raw(range, out);
+            for out in out {
+                *out = (*out).min(1);
+            }
+        }
+    }
+}
+
+/// Call `f` for each strip of a sink, and the position where it begins; `budget` is for the positions of a strip's plane.
+pub(super) fn for_each_strip<S>(
+    workers: &Workers<'_>,
+    sink: SinkView<'_>,
+    budget: usize,
+    scratch: impl Fn() -> S + Sync + Send,
+    f: impl Fn(&mut S, [usize; 3], SinkView<'_>) -> Result<()> + Sync,
+) -> Result<()> {
+    let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
+    let even = |n: usize, most: usize| n.div_ceil(n.div_ceil(most.max(1)));
+    let x_step = even(wide, ROW);
+    let y_step = even(high, budget / x_step.next_multiple_of(WIDTH));
+    let z_step = even(deep, ITEM / (x_step * y_step));
+    let mut items = Vec::new();
+    for (k, sink) in sink.split(0, z_step).into_iter().enumerate() {
+        for (j, sink) in sink.split(1, y_step).into_iter().enumerate() {
+            for (i, sink) in sink.split(2, x_step).into_iter().enumerate() {
+                items.push(([k * z_step, j * y_step, i * x_step], sink));
+            }
+        }
+    }
+    workers.for_each_with(items, scratch, |scratch, (start, sink)| f(scratch, start, sink))
+}
+
+/// Give `write` the row of a sink, or, where memory is none, a buffer that is moved to the sink then.
+pub(super) fn write_row<L: super::Entry>(
+    sink: &mut SinkView<'_>,
+    [z, y]: [usize; 2],
+    buffer: &mut [L],
+    write: impl FnOnce(&mut [L]),
+) {
+    let [high, wide] = [1, 2].map(|axis| sink.shape()[axis]);
+    if let Some(row) = sink.row_raw::<L>(&[z, y, 0]) {
+        return write(&mut row[..wide]);
+    }
+    write(&mut buffer[..wide]);
+    sink.scatter_raw((z * high + y) * wide, &buffer[..wide]);
+}
