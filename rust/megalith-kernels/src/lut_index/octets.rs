@@ -44,6 +44,8 @@ struct Scratch<L> {
     /// Those of the plane before.
     squares: Vec<u8>,
     octets: Vec<u8>,
+    /// The squares of no row.
+    nothing: Vec<u8>,
     out: Vec<L>,
 }
 
@@ -57,9 +59,9 @@ pub(super) fn run<L: Entry>(
 ) -> Result<()> {
     let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
     let scratch =
-        || Scratch { row: Vec::new(), pairs: Vec::new(), squares: Vec::new(), octets: Vec::new(), out: Vec::new() };
+        || Scratch { row: Vec::new(), pairs: Vec::new(), squares: Vec::new(), octets: Vec::new(), nothing: Vec::new(), out: Vec::new() };
     for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
-        let Scratch { row, pairs, squares, octets, out } = scratch;
+        let Scratch { row, pairs, squares, octets, nothing, out } = scratch;
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
         row.clear();
@@ -67,14 +69,14 @@ pub(super) fn run<L: Entry>(
         pairs.resize(pitch, 0);
         squares.resize(high * pitch, 0);
         octets.resize(pitch, 0);
+        nothing.resize(pitch, 0);
         out.resize(wide, L::default());
         for z in 0..=deep {
             workers.check()?;
             for y in 0..=high {
                 volume.read([z0 + z, y0 + y, x0], &mut row[..=wide]);
                 let Some(above) = y.checked_sub(1) else {
-                    // The squares and octets of no row.
-                    join(row, &mut pairs[..pitch], &mut squares[..pitch].to_vec(), &mut octets[..pitch]);
+                    join(row, &mut pairs[..pitch], &mut nothing[..pitch], &mut octets[..pitch]);
                     continue;
                 };
                 let squares = &mut squares[above * pitch..(above + 1) * pitch];

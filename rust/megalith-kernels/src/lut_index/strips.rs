@@ -6,17 +6,20 @@
 use megalith_core::{Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
+use crate::simd::multiversion;
 
 /// Elements that are worked on side by side; rows of scratch are as many times as long.
 pub(super) const WIDTH: usize = 64;
 /// Rows that are longer are cut.
 const ROW: usize = 1 << 12;
 /// Positions of an item of work.
-const ITEM: usize = 1 << 20;
+const ITEM: usize = 1 << 21;
 
 /// Truth values with zeros around them, seen from the first entry of a kernel.
 pub(super) struct Volume<'a> {
     source: SourceView<'a>,
+    /// All of it, where memory is in the order of the rows.
+    bytes: Option<&'a [u8]>,
     shape: [usize; 3],
     before: [usize; 3],
 }
@@ -26,7 +29,7 @@ impl<'a> Volume<'a> {
     pub(super) fn new(source: &SourceView<'a>, grid: &Grid) -> Option<Self> {
         let shape = source.shape().try_into().ok()?;
         let before = grid.before.as_slice().try_into().ok()?;
-        Some(Self { source: source.clone(), shape, before })
+        Some(Self { source: source.clone(), bytes: source.as_slice(), shape, before })
     }
 
     /// Zeros and ones under the first entry of a kernel that stands on `at` and on those behind it.
@@ -43,16 +46,40 @@ impl<'a> Volume<'a> {
         }
         let start = (z * high + y) * wide + at[2] + left - self.before[2];
         let (range, out) = (start..start + right - left, &mut out[left..right]);
-        if let Some(bytes) = self.source.slice_of::<u8>(range.clone()) {
-            for (out, byte) in out.iter_mut().zip(bytes) {
-                *out = (*byte).min(1);
-            }
+        let bytes = match self.bytes {
+            Some(bytes) => Some(&bytes[range.clone()]),
+            None => self.source.slice_of(range.clone()),
+        };
+        if let Some(bytes) = bytes {
+            truths(bytes, out);
         } else {
             self.source.gather_raw(range, out);
             for out in out {
                 *out = (*out).min(1);
             }
         }
+    }
+}
+
+multiversion!(fn truths[](bytes: &[u8], out: &mut [u8]) -> () = plain_truths);
+
+/// Ones for what is not zero.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_truths(bytes: &[u8], out: &mut [u8]) {
+    let whole = |bytes: &[u8; WIDTH], out: &mut [u8; WIDTH]| {
+        for (out, byte) in out.iter_mut().zip(bytes) {
+            *out = (*byte).min(1);
+        }
+    };
+    for (bytes, out) in bytes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+        whole(bytes, out);
+    }
+    // The last block begins before the end of the one before it.
+    if let (Some(bytes), Some(out)) = (bytes.last_chunk(), out.last_chunk_mut()) {
+        whole(bytes, out);
+    } else {
+        out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = (*byte).min(1));
     }
 }
 
@@ -70,8 +97,9 @@ pub(super) fn for_each_strip<S>(
     let y_step = even(high, budget / x_step.next_multiple_of(WIDTH));
     let z_step = even(deep, ITEM / (x_step * y_step));
     let mut items = Vec::new();
-    for (k, sink) in sink.split(0, z_step).into_iter().enumerate() {
-        for (j, sink) in sink.split(1, y_step).into_iter().enumerate() {
+    // The first axis last: of memory that is touched for the first time threads take pages that are far apart.
+    for (j, sink) in sink.split(1, y_step).into_iter().enumerate() {
+        for (k, sink) in sink.split(0, z_step).into_iter().enumerate() {
             for (i, sink) in sink.split(2, x_step).into_iter().enumerate() {
                 items.push(([k * z_step, j * y_step, i * x_step], sink));
             }
