@@ -10,7 +10,7 @@
 use megalith_core::{Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
-use super::strips::{Volume, WIDTH, for_each_strip, write_row};
+use super::strips::{AHEAD, Volume, WIDTH, for_each_strip, write_row};
 use super::table::{BYTES, Entry};
 use crate::simd::multiversion;
 
@@ -39,7 +39,7 @@ pub(super) fn table<L: Entry>(grid: &Grid, weights: &[i64], lut: &[L]) -> Option
 
 /// The memory of one thread.
 struct Scratch<L> {
-    row: Vec<u8>,
+    rows: Vec<u8>,
     pairs: Vec<u8>,
     /// Those of the plane before.
     squares: Vec<u8>,
@@ -59,13 +59,14 @@ pub(super) fn run<L: Entry>(
 ) -> Result<()> {
     let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
     let scratch =
-        || Scratch { row: Vec::new(), pairs: Vec::new(), squares: Vec::new(), octets: Vec::new(), nothing: Vec::new(), out: Vec::new() };
+        || Scratch { rows: Vec::new(), pairs: Vec::new(), squares: Vec::new(), octets: Vec::new(), nothing: Vec::new(), out: Vec::new() };
     for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
-        let Scratch { row, pairs, squares, octets, nothing, out } = scratch;
+        let Scratch { rows, pairs, squares, octets, nothing, out } = scratch;
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
-        row.clear();
-        row.resize(pitch + 1, 0);
+        let stride = pitch + WIDTH;
+        rows.clear();
+        rows.resize(AHEAD * stride, 0);
         pairs.resize(pitch, 0);
         squares.resize(high * pitch, 0);
         octets.resize(pitch, 0);
@@ -74,7 +75,12 @@ pub(super) fn run<L: Entry>(
         for z in 0..=deep {
             workers.check()?;
             for y in 0..=high {
-                volume.read([z0 + z, y0 + y, x0], &mut row[..=wide]);
+                let k = y % AHEAD;
+                if k == 0 {
+                    let n = AHEAD.min(high + 1 - y);
+                    volume.read_rows([z0 + z, y0 + y, x0], &mut rows[..n * stride], stride, wide + 1);
+                }
+                let row = &rows[k * stride..(k + 1) * stride];
                 let Some(above) = y.checked_sub(1) else {
                     join(row, &mut pairs[..pitch], &mut nothing[..pitch], &mut octets[..pitch]);
                     continue;

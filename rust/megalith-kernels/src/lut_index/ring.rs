@@ -22,12 +22,14 @@ mod avx512;
 use megalith_core::{Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
-use super::strips::{Volume, WIDTH, for_each_strip, write_row};
+use super::strips::{AHEAD, Volume, WIDTH, for_each_strip, write_row};
 use super::table::{Entry, Table};
 use crate::simd::multiversion;
 
 /// Positions of a strip's plane: three planes of two bytes each stay in the second-level cache.
 const PLANE: usize = 1 << 15;
+/// Positions whose patterns are collected before they are looked up.
+const BATCH: usize = 1 << 11;
 /// The nine bits of a plane.
 const NINE: u16 = 0x1ff;
 /// Bits of a pattern that are looked up at once.
@@ -71,7 +73,7 @@ impl Kernel {
 
 /// The memory of one thread.
 struct Scratch<L> {
-    row: Vec<u8>,
+    rows: Vec<u8>,
     threes: [Vec<u8>; 3],
     ring: [Vec<u16>; 3],
     list: List,
@@ -80,7 +82,7 @@ struct Scratch<L> {
     out: Vec<L>,
 }
 
-/// The patterns of a row that are neither empty nor full, in three parts, and where they are.
+/// The patterns of some rows that are neither empty nor full, in three parts, and where they are.
 #[derive(Default)]
 struct List {
     nines: [Vec<u16>; 3],
@@ -101,7 +103,7 @@ pub(super) fn run<L: Entry>(
     let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
     let ends = [table.entry(0), table.entry(kernel.full)];
     let scratch = || Scratch {
-        row: Vec::new(),
+        rows: Vec::new(),
         threes: Default::default(),
         ring: Default::default(),
         list: List::default(),
@@ -110,24 +112,30 @@ pub(super) fn run<L: Entry>(
         out: Vec::new(),
     };
     for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
-        let Scratch { row, threes, ring, list, sums, values, out } = scratch;
+        let Scratch { rows, threes, ring, list, sums, values, out } = scratch;
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
-        row.clear();
-        row.resize(pitch + 2, 0);
+        let (stride, batch) = (pitch + WIDTH, (BATCH / pitch).max(1));
+        rows.clear();
+        rows.resize(AHEAD * stride, 0);
         threes.iter_mut().for_each(|three| three.resize(pitch, 0));
         ring.iter_mut().for_each(|plane| plane.resize(high * pitch, 0));
         // Blocks are written whole, wherever they begin.
-        list.nines.iter_mut().for_each(|nines| nines.resize(pitch + WIDTH, 0));
-        list.listed.resize(pitch / WIDTH, 0);
-        list.full.resize(pitch / WIDTH, 0);
-        sums.resize(pitch + WIDTH, 0);
-        values.resize(pitch + WIDTH, L::default());
+        list.nines.iter_mut().for_each(|nines| nines.resize(batch * pitch + WIDTH, 0));
+        list.listed.resize(batch * pitch / WIDTH, 0);
+        list.full.resize(batch * pitch / WIDTH, 0);
+        sums.resize(batch * pitch + WIDTH, 0);
+        values.resize(batch * pitch + WIDTH, L::default());
         out.resize(wide, L::default());
         for z in 0..deep + 2 {
             workers.check()?;
             for y in 0..high + 2 {
-                volume.read([z0 + z, y0 + y, x0], &mut row[..wide + 2]);
+                let k = y % AHEAD;
+                if k == 0 {
+                    let n = AHEAD.min(high + 2 - y);
+                    volume.read_rows([z0 + z, y0 + y, x0], &mut rows[..n * stride], stride, wide + 2);
+                }
+                let row = &rows[k * stride..(k + 1) * stride];
                 let [a, b, c] = threes;
                 join_threes(row, &mut c[..pitch]);
                 if let Some(y) = y.checked_sub(2) {
@@ -137,12 +145,19 @@ pub(super) fn run<L: Entry>(
                 threes.rotate_left(1);
             }
             if let Some(z) = z.checked_sub(2) {
-                for y in 0..high {
-                    let nines = ring.each_ref().map(|plane| &plane[y * pitch..(y + 1) * pitch]);
+                for start in (0..high).step_by(batch) {
+                    let lines = start..(start + batch).min(high);
+                    let nines = ring.each_ref().map(|plane| &plane[start * pitch..lines.end * pitch]);
                     let n = collect(nines, list).next_multiple_of(16);
                     add(list.nines.each_ref().map(|nines| &nines[..n]), &kernel.worth, &mut sums[..n]);
                     table.take(&sums[..n], &mut values[..n]);
-                    write_row(&mut sink, [z, y], out, |row| L::expand(&list.listed, &list.full, values, ends, row));
+                    let words = list.listed.chunks_exact(pitch / WIDTH).zip(list.full.chunks_exact(pitch / WIDTH));
+                    let mut values = &values[..];
+                    for (y, (listed, full)) in lines.zip(words) {
+                        write_row(&mut sink, [z, y], out, |row| L::expand(listed, full, values, ends, row));
+                        let taken: u32 = listed.iter().map(|word| word.count_ones()).sum();
+                        values = &values[taken as usize..];
+                    }
                 }
             }
             ring.rotate_left(1);

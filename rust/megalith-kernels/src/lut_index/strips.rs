@@ -10,6 +10,8 @@ use crate::simd::multiversion;
 
 /// Elements that are worked on side by side; rows of scratch are as many times as long.
 pub(super) const WIDTH: usize = 64;
+/// Rows that are read before they are used: what has just been written in one place is slow to read from another.
+pub(super) const AHEAD: usize = 8;
 /// Rows that are longer are cut.
 const ROW: usize = 1 << 12;
 /// Positions of an item of work.
@@ -30,6 +32,13 @@ impl<'a> Volume<'a> {
         let shape = source.shape().try_into().ok()?;
         let before = grid.before.as_slice().try_into().ok()?;
         Some(Self { source: source.clone(), bytes: source.as_slice(), shape, before })
+    }
+
+    /// [`Volume::read`] for as many rows as `out` has of `pitch` bytes, `n` of each.
+    pub(super) fn read_rows(&self, [z, y, x]: [usize; 3], out: &mut [u8], pitch: usize, n: usize) {
+        for (k, row) in out.chunks_exact_mut(pitch).enumerate() {
+            self.read([z, y + k, x], &mut row[..n]);
+        }
     }
 
     /// Zeros and ones under the first entry of a kernel that stands on `at` and on those behind it.
