@@ -22,7 +22,7 @@ mod avx512;
 use megalith_core::{Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
-use super::strips::{AHEAD, Volume, WIDTH, for_each_strip, write_row};
+use super::strips::{Volume, WIDTH, for_each_strip, write_row};
 use super::table::{Entry, Table};
 use crate::simd::multiversion;
 
@@ -73,7 +73,7 @@ impl Kernel {
 
 /// The memory of one thread.
 struct Scratch<L> {
-    rows: Vec<u8>,
+    row: Vec<u8>,
     threes: [Vec<u8>; 3],
     ring: [Vec<u16>; 3],
     list: List,
@@ -103,7 +103,7 @@ pub(super) fn run<L: Entry>(
     let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
     let ends = [table.entry(0), table.entry(kernel.full)];
     let scratch = || Scratch {
-        rows: Vec::new(),
+        row: Vec::new(),
         threes: Default::default(),
         ring: Default::default(),
         list: List::default(),
@@ -112,12 +112,10 @@ pub(super) fn run<L: Entry>(
         out: Vec::new(),
     };
     for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
-        let Scratch { rows, threes, ring, list, sums, values, out } = scratch;
+        let Scratch { row, threes, ring, list, sums, values, out } = scratch;
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
-        let (stride, batch) = (pitch + WIDTH, (BATCH / pitch).max(1));
-        rows.clear();
-        rows.resize(AHEAD * stride, 0);
+        let batch = (BATCH / pitch).max(1);
         threes.iter_mut().for_each(|three| three.resize(pitch, 0));
         ring.iter_mut().for_each(|plane| plane.resize(high * pitch, 0));
         // Blocks are written whole, wherever they begin.
@@ -130,17 +128,11 @@ pub(super) fn run<L: Entry>(
         for z in 0..deep + 2 {
             workers.check()?;
             for y in 0..high + 2 {
-                let k = y % AHEAD;
-                if k == 0 {
-                    let n = AHEAD.min(high + 2 - y);
-                    volume.read_rows([z0 + z, y0 + y, x0], &mut rows[..n * stride], stride, wide + 2);
-                }
-                let row = &rows[k * stride..(k + 1) * stride];
                 let [a, b, c] = threes;
-                join_threes(row, &mut c[..pitch]);
+                volume.read::<3>([z0 + z, y0 + y, x0], row, &mut c[..wide]);
                 if let Some(y) = y.checked_sub(2) {
                     let nine = &mut ring[2][y * pitch..(y + 1) * pitch];
-                    join_nine([&a[..pitch], &b[..pitch], &c[..pitch]], nine);
+                    join([&a[..pitch], &b[..pitch], &c[..pitch]], nine);
                 }
                 threes.rotate_left(1);
             }
@@ -166,8 +158,7 @@ pub(super) fn run<L: Entry>(
     })
 }
 
-multiversion!(fn join_threes[](row: &[u8], threes: &mut [u8]) -> () = plain_join_threes);
-multiversion!(fn join_nine[](threes: [&[u8]; 3], nine: &mut [u16]) -> () = plain_join_nine);
+multiversion!(fn join[](threes: [&[u8]; 3], nine: &mut [u16]) -> () = plain_join);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn collect[](nines: [&[u16]; 3], list: &mut List) -> usize = plain_collect, avx512 = avx512::collect);
 #[cfg(target_arch = "x86_64")]
@@ -179,17 +170,7 @@ use plain_collect as collect;
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_join_threes(row: &[u8], threes: &mut [u8]) {
-    let n = threes.len();
-    let (a, b, c) = (&row[..n], &row[1..=n], &row[2..n + 2]);
-    for x in 0..n {
-        threes[x] = a[x] | b[x] << 1 | c[x] << 2;
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn plain_join_nine([a, b, c]: [&[u8]; 3], nine: &mut [u16]) {
+fn plain_join([a, b, c]: [&[u8]; 3], nine: &mut [u16]) {
     for (nine, (a, (b, c))) in nine.iter_mut().zip(a.iter().zip(b.iter().zip(c))) {
         *nine = u16::from(a | b << 3) | u16::from(*c) << 6;
     }

@@ -10,8 +10,6 @@ use crate::simd::multiversion;
 
 /// Elements that are worked on side by side; rows of scratch are as many times as long.
 pub(super) const WIDTH: usize = 64;
-/// Rows that are read before they are used: what has just been written in one place is slow to read from another.
-pub(super) const AHEAD: usize = 8;
 /// Rows that are longer are cut.
 const ROW: usize = 1 << 12;
 /// Positions of an item of work.
@@ -34,61 +32,70 @@ impl<'a> Volume<'a> {
         Some(Self { source: source.clone(), bytes: source.as_slice(), shape, before })
     }
 
-    /// [`Volume::read`] for as many rows as `out` has of `pitch` bytes, `n` of each.
-    pub(super) fn read_rows(&self, [z, y, x]: [usize; 3], out: &mut [u8], pitch: usize, n: usize) {
-        for (k, row) in out.chunks_exact_mut(pitch).enumerate() {
-            self.read([z, y + k, x], &mut row[..n]);
-        }
-    }
-
-    /// Zeros and ones under the first entry of a kernel that stands on `at` and on those behind it.
-    pub(super) fn read(&self, at: [usize; 3], out: &mut [u8]) {
+    /// `N` truth values in a row as a number, for the position under the first entry of a kernel that stands on `at`,
+    /// and for those behind it.
+    pub(super) fn read<const N: usize>(&self, at: [usize; 3], scratch: &mut Vec<u8>, out: &mut [u8]) {
         let inside = |axis: usize| at[axis].checked_sub(self.before[axis]).filter(|&p| p < self.shape[axis]);
         let [_, high, wide] = self.shape;
-        let left = self.before[2].saturating_sub(at[2]).min(out.len());
-        let right = (wide + self.before[2]).saturating_sub(at[2]).clamp(left, out.len());
         let (Some(z), Some(y)) = (inside(0), inside(1)) else { return out.fill(0) };
-        out[..left].fill(0);
-        out[right..].fill(0);
-        if left == right {
-            return;
+        // Places of the source's row, counted from the first truth value of `out`.
+        let left = self.before[2].saturating_sub(at[2]);
+        let right = (wide + self.before[2]).saturating_sub(at[2]).min(out.len() + N - 1);
+        if left >= right {
+            return out.fill(0);
         }
         let start = (z * high + y) * wide + at[2] + left - self.before[2];
-        let (range, out) = (start..start + right - left, &mut out[left..right]);
+        let range = start..start + right - left;
         let bytes = match self.bytes {
             Some(bytes) => Some(&bytes[range.clone()]),
             None => self.source.slice_of(range.clone()),
         };
-        if let Some(bytes) = bytes {
-            truths(bytes, out);
+        let bytes = if let Some(bytes) = bytes {
+            bytes
         } else {
-            self.source.gather_raw(range, out);
-            for out in out {
-                *out = (*out).min(1);
-            }
+            scratch.resize(range.len().max(scratch.len()), 0);
+            self.source.gather_raw(range.clone(), &mut scratch[..range.len()]);
+            &scratch[..range.len()]
+        };
+        let inner = left.min(out.len())..(right + 1).saturating_sub(N).max(left).min(out.len());
+        let n = inner.len();
+        if n > 0 {
+            join(std::array::from_fn::<_, N, _>(|k| &bytes[k..k + n]), &mut out[inner.clone()]);
+        }
+        for x in (0..inner.start).chain(inner.end..out.len()) {
+            let truth = |k: usize| bytes.get((x + k).wrapping_sub(left)).map_or(0, |byte| (*byte).min(1) << k);
+            out[x] = (0..N).map(truth).sum();
         }
     }
 }
 
-multiversion!(fn truths[](bytes: &[u8], out: &mut [u8]) -> () = plain_truths);
+multiversion!(fn join[const N: usize](parts: [&[u8]; N], out: &mut [u8]) -> () = plain_join);
 
-/// Ones for what is not zero.
+/// Bit k of the result says whether the byte of part k is not zero.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_truths(bytes: &[u8], out: &mut [u8]) {
-    let whole = |bytes: &[u8; WIDTH], out: &mut [u8; WIDTH]| {
-        for (out, byte) in out.iter_mut().zip(bytes) {
-            *out = (*byte).min(1);
+fn plain_join<const N: usize>(parts: [&[u8]; N], out: &mut [u8]) {
+    let block = |parts: [&[u8; WIDTH]; N], out: &mut [u8; WIDTH]| {
+        for x in 0..WIDTH {
+            out[x] = 0;
+            for (k, part) in parts.iter().enumerate() {
+                out[x] |= part[x].min(1) << k;
+            }
         }
     };
-    for (bytes, out) in bytes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
-        whole(bytes, out);
+    let n = out.len();
+    let parts = parts.map(|part| &part[..n]);
+    let blocks = parts.map(|part| part.as_chunks().0);
+    for (k, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
+        block(blocks.map(|blocks| &blocks[k]), out);
     }
     // The last block begins before the end of the one before it.
-    if let (Some(bytes), Some(out)) = (bytes.last_chunk(), out.last_chunk_mut()) {
-        whole(bytes, out);
+    if let Some(out) = out.last_chunk_mut() {
+        block(parts.map(|part| part.last_chunk().unwrap_or(&[0; WIDTH])), out);
     } else {
-        out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = (*byte).min(1));
+        for x in 0..n {
+            out[x] = parts.iter().enumerate().map(|(k, part)| part[x].min(1) << k).sum();
+        }
     }
 }
 

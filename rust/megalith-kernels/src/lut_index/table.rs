@@ -99,7 +99,7 @@ impl Sum for u8 {
 
 /// An entry of a table: items of a size, that are only moved.
 pub trait Entry: Pod {
-    /// The lowest bit of each entry, 64 in a word, if none has another.
+    /// The lowest bit of each entry, 64 in a word of little-endian order, if none has another.
     #[doc(hidden)]
     fn pack(_entries: &[Self], _words: &mut [u64]) -> bool {
         false
@@ -116,6 +116,11 @@ pub trait Entry: Pod {
     #[doc(hidden)]
     fn expand(listed: &[u64], full: &[u64], values: &[Self], ends: [Self; 2], out: &mut [Self]) {
         plain_expand(listed, full, values, ends, out);
+    }
+    /// `out = table[octets]`; `pairs` are those of two rows, `squares` of the plane before become those of this plane.
+    #[doc(hidden)]
+    fn look_up_octets(pairs: [&[u8]; 2], squares: &mut [u8], table: &[Self; BYTES], out: &mut [Self]) {
+        look_up_octets(pairs, squares, table, out);
     }
     /// `out = table[sums]`.
     #[doc(hidden)]
@@ -137,6 +142,9 @@ impl Entry for u8 {
     fn expand(listed: &[u64], full: &[u64], values: &[Self], ends: [Self; 2], out: &mut [Self]) {
         expand(listed, full, values, ends, out);
     }
+    fn look_up_octets(pairs: [&[u8]; 2], squares: &mut [u8], table: &[Self; BYTES], out: &mut [Self]) {
+        look_up_octets_of_bytes(pairs, squares, table, out);
+    }
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
         look_up_bytes(sums, table, out);
     }
@@ -149,7 +157,7 @@ impl Entry for [u64; 2] {}
 /// A table and what was made of it.
 pub(super) struct Table<'a, L> {
     entries: &'a [L],
-    /// Zeros and ones, 64 in a word.
+    /// Zeros and ones, 64 in a word, of which the first byte in memory has the first eight.
     bits: Option<Mask>,
     /// The first entries, zeros behind the last.
     padded: Box<[L; BYTES]>,
@@ -195,6 +203,14 @@ impl<'a, L: Entry> Table<'a, L> {
 }
 
 multiversion!(fn look_up[S: Sum, L: Entry](sums: &[S], lut: &[L], out: &mut [L]) -> Option<usize> = plain_look_up);
+multiversion!(fn look_up_octets[L: Entry](
+    pairs: [&[u8]; 2], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) -> () = plain_look_up_octets);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn look_up_octets_of_bytes[](
+    pairs: [&[u8]; 2], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
+    = plain_look_up_octets, avx512 = avx512::look_up_octets);
+#[cfg(not(target_arch = "x86_64"))]
+use look_up_octets as look_up_octets_of_bytes;
 multiversion!(fn take[L: Entry](sums: &[i32], lut: &[L], out: &mut [L]) -> () = plain_take);
 multiversion!(fn look_up_bits[](sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize>
     = plain_look_up_bits);
@@ -203,9 +219,8 @@ multiversion!(fn look_up_bytes[](sums: &[u8], table: &[u8; BYTES], out: &mut [u8
     = plain_look_up_bytes, avx512 = avx512::look_up_bytes);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn pack[](entries: &[u8], words: &mut [u64]) -> bool = plain_pack, avx512 = avx512::pack);
-#[cfg(target_arch = "x86_64")]
 multiversion!(fn take_bits[](sums: &[i32], bits: &[u64], out: &mut [u8]) -> ()
-    = plain_take_bits, avx512 = avx512::take_bits);
+    = plain_take_bits);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn expand[](listed: &[u64], full: &[u64], values: &[u8], ends: [u8; 2], out: &mut [u8]) -> ()
     = plain_expand, avx512 = avx512::expand);
@@ -215,8 +230,6 @@ use plain_expand as expand;
 use plain_look_up_bytes as look_up_bytes;
 #[cfg(not(target_arch = "x86_64"))]
 use plain_pack as pack;
-#[cfg(not(target_arch = "x86_64"))]
-use plain_take_bits as take_bits;
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
@@ -247,7 +260,8 @@ fn plain_look_up<S: Sum, L: Entry>(sums: &[S], lut: &[L], out: &mut [L]) -> Opti
 #[allow(clippy::inline_always)]
 fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize> {
     let is_bad = |sum: i32| sum as u32 as usize >= len;
-    let entry = |sum: i32| (bits[sum as u32 as usize / 64] >> (sum % 64)) as u8 & 1;
+    let bits: &[u8] = bytemuck::cast_slice(bits);
+    let entry = |sum: i32| bits[(sum as u32 >> 3) as usize] >> (sum & 7) & 1;
     let (blocks, rest) = sums.as_chunks::<RUN>();
     let (outs, end) = out[..sums.len()].as_chunks_mut::<RUN>();
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
@@ -283,8 +297,15 @@ fn plain_take<L: Entry>(sums: &[i32], lut: &[L], out: &mut [L]) {
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
-    for (slot, &sum) in out.iter_mut().zip(sums) {
-        *slot = (bits[sum as u32 as usize / 64] >> (sum % 64)) as u8 & 1;
+    let bits: &[u8] = bytemuck::cast_slice(bits);
+    for (sums, out) in sums.chunks(64).zip(out.chunks_mut(64)) {
+        // Bytes are fetched one by one, and nothing else is done one by one.
+        for (slot, &sum) in out.iter_mut().zip(sums) {
+            *slot = bits[(sum as u32 >> 3) as usize];
+        }
+        for (slot, &sum) in out.iter_mut().zip(sums) {
+            *slot = *slot >> (sum as u8 & 7) & 1;
+        }
     }
 }
 
@@ -317,6 +338,21 @@ fn plain_look_up_bytes<L: Entry>(sums: &[u8], table: &[L; BYTES], out: &mut [L])
     }
 }
 
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_look_up_octets<L: Entry>([above, below]: [&[u8]; 2], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) {
+    let blocks = above.as_chunks::<64>().0.iter().zip(below.as_chunks::<64>().0);
+    for ((above, below), (squares, out)) in blocks.zip(squares.as_chunks_mut::<64>().0.iter_mut().zip(out.chunks_mut(64))) {
+        let mut octets = [0; 64];
+        for x in 0..64 {
+            let square = above[x] | below[x] << 2;
+            octets[x] = squares[x] | square << 4;
+            squares[x] = square;
+        }
+        plain_look_up_bytes(&octets, table, out);
+    }
+}
+
 /// Eight bytes of 0 or 1 in little-endian order times this: their bits in order in the highest byte.
 const GATHER: u64 = 0x0102_0408_1020_4080;
 
@@ -332,6 +368,7 @@ fn plain_pack(entries: &[u8], words: &mut [u64]) -> bool {
             all |= eight;
             *word |= (eight & 0x0101_0101_0101_0101).wrapping_mul(GATHER) >> 56 << (8 * k);
         }
+        *word = word.to_le();
     }
     all & !0x0101_0101_0101_0101 == 0
 }

@@ -1,15 +1,13 @@
-//! 64 bytes or 16 bits looked up at once.
+//! 64 bytes looked up at once.
 
 use std::arch::x86_64::{
-    __m128i, __m512i, _mm_maskz_set1_epi8, _mm512_and_si512, _mm512_i32gather_epi32, _mm512_mask_blend_epi8,
-    _mm512_mask_expand_epi8, _mm512_min_epu32, _mm512_movepi8_mask, _mm512_or_si512, _mm512_permutex2var_epi8,
-    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_sllv_epi32, _mm512_srli_epi32,
-    _mm512_test_epi8_mask, _mm512_test_epi32_mask,
+    __m512i, _mm512_mask_blend_epi8, _mm512_mask_expand_epi8, _mm512_movepi8_mask, _mm512_or_si512,
+    _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_slli_epi16, _mm512_test_epi8_mask,
 };
 
 use bytemuck::cast;
 
-use super::{BYTES, plain_look_up_bytes, plain_pack, plain_take_bits};
+use super::{BYTES, plain_look_up_bytes, plain_pack};
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -47,25 +45,26 @@ pub(super) fn look_up_bytes(sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(super) fn take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
-    let (blocks, rest) = sums.as_chunks::<16>();
-    let (outs, end) = out.split_at_mut(blocks.len() * 16);
-    if bits.is_empty() {
-        return;
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+pub(super) fn look_up_octets(pairs: [&[u8]; 2], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) {
+    let [a, b, c, d]: [__m512i; 4] = cast(*table);
+    let [above, below] = pairs.map(|pairs| pairs.as_chunks::<64>().0);
+    let block = |above: [u8; 64], below: [u8; 64], squares: &mut [u8; 64]| {
+        // Pairs and squares have no bits that could leave their byte.
+        let square = _mm512_or_si512(cast(above), _mm512_slli_epi16::<2>(cast(below)));
+        let octets = _mm512_or_si512(cast(*squares), _mm512_slli_epi16::<4>(square));
+        *squares = cast(square);
+        let (low, high) = (_mm512_permutex2var_epi8(a, octets, b), _mm512_permutex2var_epi8(c, octets, d));
+        cast::<__m512i, [u8; 64]>(_mm512_mask_blend_epi8(_mm512_movepi8_mask(octets), low, high))
+    };
+    let mut inputs = above.iter().zip(below).zip(squares.as_chunks_mut::<64>().0);
+    let (blocks, end) = out.as_chunks_mut::<64>();
+    for (out, ((above, below), squares)) in blocks.iter_mut().zip(&mut inputs) {
+        *out = block(*above, *below, squares);
     }
-    let last = _mm512_set1_epi32((bits.len() * 2 - 1).try_into().unwrap_or(i32::MAX));
-    let (one, below) = (_mm512_set1_epi32(1), _mm512_set1_epi32(31));
-    for (sums, out) in blocks.iter().zip(outs.as_chunks_mut::<16>().0) {
-        let sums: __m512i = cast(*sums);
-        let at = _mm512_min_epu32(_mm512_srli_epi32::<5>(sums), last);
-        // SAFETY: `at` is no larger than the last word of 32 bits that `bits` has, which is not empty: both just checked.
-        #[allow(unsafe_code)]
-        let words = unsafe { _mm512_i32gather_epi32::<4>(at, bits.as_ptr().cast()) };
-        let bit = _mm512_sllv_epi32(one, _mm512_and_si512(sums, below));
-        *out = cast::<__m128i, _>(_mm_maskz_set1_epi8(_mm512_test_epi32_mask(words, bit), 1));
+    if let Some(((above, below), squares)) = inputs.next() {
+        end.copy_from_slice(&block(*above, *below, squares)[..end.len()]);
     }
-    plain_take_bits(rest, bits, end);
 }
 
 #[inline]
