@@ -140,7 +140,7 @@ pub(super) fn run<L: Entry>(
                 for start in (0..high).step_by(batch) {
                     let lines = start..(start + batch).min(high);
                     let nines = ring.each_ref().map(|plane| &plane[start * pitch..lines.end * pitch]);
-                    let n = collect(nines, list).next_multiple_of(16);
+                    let n = collect(nines, list).next_multiple_of(WIDTH);
                     add(list.nines.each_ref().map(|nines| &nines[..n]), &kernel.worth, &mut sums[..n]);
                     table.take(&sums[..n], &mut values[..n]);
                     let words = list.listed.chunks_exact(pitch / WIDTH).zip(list.full.chunks_exact(pitch / WIDTH));

@@ -19,6 +19,10 @@ const PACKED: usize = 1 << 20;
 /// Entries that are packed at once: a huge page of bits, so that two threads do not ask for the same one.
 const PART: usize = 1 << 24;
 
+/// Sums of a list whose entries are fetched before any is used, and how many of such blocks ahead memory is asked for.
+const TAKEN: usize = 64;
+const AHEAD: usize = 2;
+
 /// The value of a sum.
 pub(super) trait Sum: Copy + Default + PartialEq {
     /// As an index; what is none becomes negative.
@@ -298,15 +302,41 @@ fn plain_take<L: Entry>(sums: &[i32], lut: &[L], out: &mut [L]) {
 #[allow(clippy::inline_always)]
 fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     let bits: &[u8] = bytemuck::cast_slice(bits);
-    for (sums, out) in sums.chunks(64).zip(out.chunks_mut(64)) {
+    let byte = |sum: i32| (sum as u32 >> 3) as usize;
+    let (blocks, rest) = sums.as_chunks::<TAKEN>();
+    let (outs, end) = out[..sums.len()].as_chunks_mut::<TAKEN>();
+    for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
+        if let Some(next) = blocks.get(k + AHEAD) {
+            next.iter().for_each(|&sum| prefetch(bits, byte(sum)));
+        }
         // Bytes are fetched one by one, and nothing else is done one by one.
         for (slot, &sum) in out.iter_mut().zip(sums) {
-            *slot = bits[(sum as u32 >> 3) as usize];
+            *slot = bits[byte(sum)];
         }
         for (slot, &sum) in out.iter_mut().zip(sums) {
             *slot = *slot >> (sum as u8 & 7) & 1;
         }
     }
+    for (slot, &sum) in end.iter_mut().zip(rest) {
+        *slot = bits[byte(sum)] >> (sum & 7) & 1;
+    }
+}
+
+/// Fetch the cache line of a byte, without waiting for it.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn prefetch(bytes: &[u8], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing and may be given for any address.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, at);
 }
 
 #[inline(always)]
