@@ -30,6 +30,9 @@ use crate::simd::multiversion;
 const PLANE: usize = 1 << 15;
 /// Positions whose patterns are collected before they are looked up.
 const BATCH: usize = 1 << 11;
+/// Rows, and positions of each, that tell how many patterns are looked up.
+const SAMPLES: usize = 32;
+const SAMPLE: usize = 512;
 /// The nine bits of a plane.
 const NINE: u16 = 0x1ff;
 /// Bits of a pattern that are looked up at once.
@@ -91,6 +94,29 @@ struct List {
     full: Vec<u64>,
 }
 
+/// About how many of the patterns of a part of the source are neither empty nor full, judged by some rows.
+pub(super) fn estimate(source: &SourceView<'_>, grid: &Grid, shape: &[usize]) -> usize {
+    let (Some(volume), &[deep, high, wide]) = (Volume::new(source, grid), shape) else { return 0 };
+    let n = wide.min(SAMPLE);
+    let pitch = n.next_multiple_of(WIDTH);
+    let (mut row, mut threes) = (Vec::new(), [(); 3].map(|()| vec![0; pitch]));
+    let mut nines = [(); 3].map(|()| vec![0; pitch]);
+    let mut listed = 0;
+    for k in 0..SAMPLES {
+        let [z, y] = [(2 * k + 1) * deep / (2 * SAMPLES), (k * 7 % SAMPLES) * high / SAMPLES];
+        for (dz, nine) in nines.iter_mut().enumerate() {
+            for (dy, three) in threes.iter_mut().enumerate() {
+                volume.read::<3>([z + dz, y + dy, (wide - n) / 2], &mut row, &mut three[..n]);
+            }
+            join(threes.each_ref().map(Vec::as_slice), nine);
+        }
+        let [a, b, c] = &nines;
+        let is_listed = |x: &usize| a[*x] | b[*x] | c[*x] != 0 && a[*x] & b[*x] & c[*x] != NINE;
+        listed += (0..n).filter(is_listed).count();
+    }
+    (listed as u128 * (deep * high * wide) as u128 / (SAMPLES * n) as u128) as usize
+}
+
 /// `sink[p] = table[sum of the pattern of p]`.
 pub(super) fn run<L: Entry>(
     workers: &Workers<'_>,
@@ -116,10 +142,16 @@ pub(super) fn run<L: Entry>(
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
         let batch = (BATCH / pitch).max(1);
-        threes.iter_mut().for_each(|three| three.resize(pitch, 0));
-        ring.iter_mut().for_each(|plane| plane.resize(high * pitch, 0));
+        for three in threes.iter_mut() {
+            three.resize(pitch, 0);
+        }
+        for plane in ring.iter_mut() {
+            plane.resize(high * pitch, 0);
+        }
         // Blocks are written whole, wherever they begin.
-        list.nines.iter_mut().for_each(|nines| nines.resize(batch * pitch + WIDTH, 0));
+        for nines in &mut list.nines {
+            nines.resize(batch * pitch + WIDTH, 0);
+        }
         list.listed.resize(batch * pitch / WIDTH, 0);
         list.full.resize(batch * pitch / WIDTH, 0);
         sums.resize(batch * pitch + WIDTH, 0);

@@ -16,6 +16,8 @@ const RUN: usize = 16;
 pub(super) const BYTES: usize = 256;
 /// Tables of fewer entries stay in the caches as they are.
 const PACKED: usize = 1 << 20;
+/// Entries that are packed in the time that one look-up in the caches instead of memory saves.
+const LOOK_UPS: usize = 32;
 /// Entries that are packed at once: a huge page of bits, so that two threads do not ask for the same one.
 const PART: usize = 1 << 24;
 
@@ -192,10 +194,10 @@ impl<'a, L: Entry> Table<'a, L> {
         }
     }
 
-    /// Keep the entries as bits, if they are zeros and ones, and so many that this pays for `n` look-ups.
+    /// Keep the entries as bits, if they are zeros and ones, and if this pays for `n` look-ups.
     pub(super) fn pack(&mut self, workers: &Workers<'_>, n: usize) -> Result<()> {
         let len = self.entries.len();
-        if std::env::var("NOPACK").is_ok() || len < PACKED || n < len / 8 {
+        if len < PACKED || n < len / LOOK_UPS {
             return Ok(());
         }
         let mut bits = Mask::new(len.div_ceil(64))?;
@@ -293,7 +295,10 @@ fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) ->
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_take<L: Entry>(sums: &[i32], lut: &[L], out: &mut [L]) {
-    for (slot, &sum) in out.iter_mut().zip(sums) {
+    for (k, (slot, &sum)) in out.iter_mut().zip(sums).enumerate() {
+        if let Some(&next) = sums.get(k + AHEAD * TAKEN) {
+            prefetch(lut, next as u32 as usize);
+        }
         *slot = lut[sum as u32 as usize];
     }
 }
@@ -307,7 +312,9 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     let (outs, end) = out[..sums.len()].as_chunks_mut::<TAKEN>();
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
         if let Some(next) = blocks.get(k + AHEAD) {
-            next.iter().for_each(|&sum| prefetch(bits, byte(sum)));
+            for &sum in next {
+                prefetch(bits, byte(sum));
+            }
         }
         // Bytes are fetched one by one, and nothing else is done one by one.
         for (slot, &sum) in out.iter_mut().zip(sums) {
@@ -322,21 +329,21 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     }
 }
 
-/// Fetch the cache line of a byte, without waiting for it.
+/// Fetch the cache line of an item, without waiting for it.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn prefetch(bytes: &[u8], at: usize) {
+fn prefetch<T>(items: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint, which reads nothing and may be given for any address.
         #[allow(unsafe_code)]
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast());
+            _mm_prefetch::<_MM_HINT_T0>(items.as_ptr().wrapping_add(at).cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, at);
+    let _ = (items, at);
 }
 
 #[inline(always)]
@@ -372,7 +379,9 @@ fn plain_look_up_bytes<L: Entry>(sums: &[u8], table: &[L; BYTES], out: &mut [L])
 #[allow(clippy::inline_always)]
 fn plain_look_up_octets<L: Entry>([above, below]: [&[u8]; 2], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) {
     let blocks = above.as_chunks::<64>().0.iter().zip(below.as_chunks::<64>().0);
-    for ((above, below), (squares, out)) in blocks.zip(squares.as_chunks_mut::<64>().0.iter_mut().zip(out.chunks_mut(64))) {
+    for ((above, below), (squares, out)) in
+        blocks.zip(squares.as_chunks_mut::<64>().0.iter_mut().zip(out.chunks_mut(64)))
+    {
         let mut octets = [0; 64];
         for x in 0..64 {
             let square = above[x] | below[x] << 2;
