@@ -36,7 +36,7 @@ use megalith_core::blocks::{BLOCK, ranges, split_mut};
 use megalith_core::dtype::{Integer, Real};
 use megalith_core::{Element, Error, Result, SinkView, SourceView, Workers};
 
-use self::mask::Mask;
+pub(crate) use self::mask::Mask;
 use self::row::Row;
 use crate::simd::multiversion;
 

@@ -1,19 +1,29 @@
 //! The table that sums are looked up in, in the form that is the fastest for them.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use megalith_core::blocks::ranges;
 use megalith_core::dtype::{Pod, Real};
 use megalith_core::{Result, Workers};
 
 use crate::simd::multiversion;
+use crate::where_::Mask;
 
 /// Sums that are looked up at once where they are equal.
 const RUN: usize = 16;
 /// Entries of a table that bytes are looked up in.
-const BYTES: usize = 256;
+pub(super) const BYTES: usize = 256;
 /// Tables of fewer entries stay in the caches as they are.
 const PACKED: usize = 1 << 20;
-/// Entries that are packed at once.
-const PART: usize = 1 << 20;
+/// Entries that are packed in the time that one look-up in the caches instead of memory saves.
+const LOOK_UPS: usize = 32;
+/// Entries that are packed at once: a huge page of bits, so that two threads do not ask for the same one.
+const PART: usize = 1 << 24;
+
+/// Sums of a list whose entries are fetched before any is used, and how many of such blocks ahead memory is asked for.
+const TAKEN: usize = 64;
+const AHEAD: usize = 2;
 
 /// The value of a sum.
 pub(super) trait Sum: Copy + Default + PartialEq {
@@ -66,7 +76,7 @@ impl Sum for i32 {
     }
     fn look_up<L: Entry>(sums: &[Self], table: &Table<'_, L>, out: &mut [L]) -> Option<usize> {
         match &table.bits {
-            Some(bits) => L::look_up_bits(sums, bits, table.entries.len(), out),
+            Some(bits) => L::look_up_bits(sums, bits.words(), table.entries.len(), out),
             None => look_up(sums, table.entries, out),
         }
     }
@@ -95,7 +105,7 @@ impl Sum for u8 {
 
 /// An entry of a table: items of a size, that are only moved.
 pub trait Entry: Pod {
-    /// The lowest bit of each entry, 64 in a word, if none has another.
+    /// The lowest bit of each entry, 64 in a word of little-endian order, if none has another.
     #[doc(hidden)]
     fn pack(_entries: &[Self], _words: &mut [u64]) -> bool {
         false
@@ -104,6 +114,19 @@ pub trait Entry: Pod {
     #[doc(hidden)]
     fn look_up_bits(_sums: &[i32], _bits: &[u64], _len: usize, _out: &mut [Self]) -> Option<usize> {
         Some(0)
+    }
+    /// `out = table[sums]` of a packed table that has all of them.
+    #[doc(hidden)]
+    fn take_bits(_sums: &[i32], _bits: &[u64], _out: &mut [Self]) {}
+    /// `out` = the next of `values` where `listed` has a bit, the second of `ends` where `full` has, and the first.
+    #[doc(hidden)]
+    fn expand(listed: &[u64], full: &[u64], values: &[Self], ends: [Self; 2], out: &mut [Self]) {
+        plain_expand(listed, full, values, ends, out);
+    }
+    /// `out = table[octets]`; `pairs` are those of two rows, `squares` of the plane before become those of this plane.
+    #[doc(hidden)]
+    fn look_up_octets(pairs: [&[u8]; 2], squares: &mut [u8], table: &[Self; BYTES], out: &mut [Self]) {
+        look_up_octets(pairs, squares, table, out);
     }
     /// `out = table[sums]`.
     #[doc(hidden)]
@@ -119,6 +142,15 @@ impl Entry for u8 {
     fn look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [Self]) -> Option<usize> {
         look_up_bits(sums, bits, len, out)
     }
+    fn take_bits(sums: &[i32], bits: &[u64], out: &mut [Self]) {
+        take_bits(sums, bits, out);
+    }
+    fn expand(listed: &[u64], full: &[u64], values: &[Self], ends: [Self; 2], out: &mut [Self]) {
+        expand(listed, full, values, ends, out);
+    }
+    fn look_up_octets(pairs: [&[u8]; 2], squares: &mut [u8], table: &[Self; BYTES], out: &mut [Self]) {
+        look_up_octets_of_bytes(pairs, squares, table, out);
+    }
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
         look_up_bytes(sums, table, out);
     }
@@ -131,8 +163,8 @@ impl Entry for [u64; 2] {}
 /// A table and what was made of it.
 pub(super) struct Table<'a, L> {
     entries: &'a [L],
-    /// Zeros and ones, 64 in a word.
-    bits: Option<Vec<u64>>,
+    /// Zeros and ones, 64 in a word, of which the first byte in memory has the first eight.
+    bits: Option<Mask>,
     /// The first entries, zeros behind the last.
     padded: Box<[L; BYTES]>,
 }
@@ -149,14 +181,27 @@ impl<'a, L: Entry> Table<'a, L> {
         self.entries.len()
     }
 
-    /// Keep the entries as bits, if they are zeros and ones, and so many that this pays for `n` look-ups.
+    /// An entry; zeros where there is none.
+    pub(super) fn entry(&self, index: usize) -> L {
+        self.entries.get(index).copied().unwrap_or_default()
+    }
+
+    /// `out = table[sums]`, of sums that are indices.
+    pub(super) fn take(&self, sums: &[i32], out: &mut [L]) {
+        match &self.bits {
+            Some(bits) => L::take_bits(sums, bits.words(), out),
+            None => take(sums, self.entries, out),
+        }
+    }
+
+    /// Keep the entries as bits, if they are zeros and ones, and if this pays for `n` look-ups.
     pub(super) fn pack(&mut self, workers: &Workers<'_>, n: usize) -> Result<()> {
         let len = self.entries.len();
-        if len < PACKED || n < len / 8 {
+        if len < PACKED || n < len / LOOK_UPS {
             return Ok(());
         }
-        let mut bits = megalith_core::blocks::zeros(len.div_ceil(64))?;
-        let parts = ranges(len, PART).zip(bits.chunks_mut(PART / 64)).collect();
+        let mut bits = Mask::new(len.div_ceil(64))?;
+        let parts = ranges(len, PART).zip(bits.words_mut().chunks_mut(PART / 64)).collect();
         let packed = workers.map(parts, |(part, words)| Ok(L::pack(&self.entries[part], words)))?;
         self.bits = packed.into_iter().all(|packed| packed).then_some(bits);
         Ok(())
@@ -164,6 +209,15 @@ impl<'a, L: Entry> Table<'a, L> {
 }
 
 multiversion!(fn look_up[S: Sum, L: Entry](sums: &[S], lut: &[L], out: &mut [L]) -> Option<usize> = plain_look_up);
+multiversion!(fn look_up_octets[L: Entry](
+    pairs: [&[u8]; 2], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) -> () = plain_look_up_octets);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn look_up_octets_of_bytes[](
+    pairs: [&[u8]; 2], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
+    = plain_look_up_octets, avx512 = avx512::look_up_octets);
+#[cfg(not(target_arch = "x86_64"))]
+use look_up_octets as look_up_octets_of_bytes;
+multiversion!(fn take[L: Entry](sums: &[i32], lut: &[L], out: &mut [L]) -> () = plain_take);
 multiversion!(fn look_up_bits[](sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize>
     = plain_look_up_bits);
 #[cfg(target_arch = "x86_64")]
@@ -171,6 +225,13 @@ multiversion!(fn look_up_bytes[](sums: &[u8], table: &[u8; BYTES], out: &mut [u8
     = plain_look_up_bytes, avx512 = avx512::look_up_bytes);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn pack[](entries: &[u8], words: &mut [u64]) -> bool = plain_pack, avx512 = avx512::pack);
+multiversion!(fn take_bits[](sums: &[i32], bits: &[u64], out: &mut [u8]) -> ()
+    = plain_take_bits);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn expand[](listed: &[u64], full: &[u64], values: &[u8], ends: [u8; 2], out: &mut [u8]) -> ()
+    = plain_expand, avx512 = avx512::expand);
+#[cfg(not(target_arch = "x86_64"))]
+use plain_expand as expand;
 #[cfg(not(target_arch = "x86_64"))]
 use plain_look_up_bytes as look_up_bytes;
 #[cfg(not(target_arch = "x86_64"))]
@@ -205,7 +266,8 @@ fn plain_look_up<S: Sum, L: Entry>(sums: &[S], lut: &[L], out: &mut [L]) -> Opti
 #[allow(clippy::inline_always)]
 fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize> {
     let is_bad = |sum: i32| sum as u32 as usize >= len;
-    let entry = |sum: i32| (bits[sum as u32 as usize / 64] >> (sum % 64)) as u8 & 1;
+    let bits: &[u8] = bytemuck::cast_slice(bits);
+    let entry = |sum: i32| bits[(sum as u32 >> 3) as usize] >> (sum & 7) & 1;
     let (blocks, rest) = sums.as_chunks::<RUN>();
     let (outs, end) = out[..sums.len()].as_chunks_mut::<RUN>();
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
@@ -232,9 +294,101 @@ fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) ->
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
+fn plain_take<L: Entry>(sums: &[i32], lut: &[L], out: &mut [L]) {
+    for (k, (slot, &sum)) in out.iter_mut().zip(sums).enumerate() {
+        if let Some(&next) = sums.get(k + AHEAD * TAKEN) {
+            prefetch(lut, next as u32 as usize);
+        }
+        *slot = lut[sum as u32 as usize];
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
+    let bits: &[u8] = bytemuck::cast_slice(bits);
+    let byte = |sum: i32| (sum as u32 >> 3) as usize;
+    let (blocks, rest) = sums.as_chunks::<TAKEN>();
+    let (outs, end) = out[..sums.len()].as_chunks_mut::<TAKEN>();
+    for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
+        if let Some(next) = blocks.get(k + AHEAD) {
+            for &sum in next {
+                prefetch(bits, byte(sum));
+            }
+        }
+        // Bytes are fetched one by one, and nothing else is done one by one.
+        for (slot, &sum) in out.iter_mut().zip(sums) {
+            *slot = bits[byte(sum)];
+        }
+        for (slot, &sum) in out.iter_mut().zip(sums) {
+            *slot = *slot >> (sum as u8 & 7) & 1;
+        }
+    }
+    for (slot, &sum) in end.iter_mut().zip(rest) {
+        *slot = bits[byte(sum)] >> (sum & 7) & 1;
+    }
+}
+
+/// Fetch the cache line of an item, without waiting for it.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn prefetch<T>(items: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing and may be given for any address.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(items.as_ptr().wrapping_add(at).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (items, at);
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_expand<L: Entry>(listed: &[u64], full: &[u64], values: &[L], ends: [L; 2], out: &mut [L]) {
+    let mut values = values.iter();
+    for (out, (&listed, &full)) in out.chunks_mut(64).zip(listed.iter().zip(full)) {
+        match full {
+            0 => out.fill(ends[0]),
+            u64::MAX => out.fill(ends[1]),
+            _ => out.iter_mut().enumerate().for_each(|(x, slot)| *slot = ends[(full >> x & 1) as usize]),
+        }
+        let mut left = listed;
+        while left != 0 {
+            // Behind the end of the row there may be bits too.
+            if let (Some(slot), Some(&value)) = (out.get_mut(left.trailing_zeros() as usize), values.next()) {
+                *slot = value;
+            }
+            left &= left - 1;
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
 fn plain_look_up_bytes<L: Entry>(sums: &[u8], table: &[L; BYTES], out: &mut [L]) {
     for (slot, &sum) in out.iter_mut().zip(sums) {
         *slot = table[usize::from(sum)];
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_look_up_octets<L: Entry>([above, below]: [&[u8]; 2], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) {
+    let blocks = above.as_chunks::<64>().0.iter().zip(below.as_chunks::<64>().0);
+    for ((above, below), (squares, out)) in
+        blocks.zip(squares.as_chunks_mut::<64>().0.iter_mut().zip(out.chunks_mut(64)))
+    {
+        let mut octets = [0; 64];
+        for x in 0..64 {
+            let square = above[x] | below[x] << 2;
+            octets[x] = squares[x] | square << 4;
+            squares[x] = square;
+        }
+        plain_look_up_bytes(&octets, table, out);
     }
 }
 
@@ -253,48 +407,7 @@ fn plain_pack(entries: &[u8], words: &mut [u64]) -> bool {
             all |= eight;
             *word |= (eight & 0x0101_0101_0101_0101).wrapping_mul(GATHER) >> 56 << (8 * k);
         }
+        *word = word.to_le();
     }
     all & !0x0101_0101_0101_0101 == 0
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    //! 64 bytes looked up at once.
-
-    use std::arch::x86_64::{
-        __m512i, _mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_or_si512, _mm512_permutex2var_epi8,
-        _mm512_set1_epi8, _mm512_setzero_si512, _mm512_test_epi8_mask,
-    };
-
-    use bytemuck::cast;
-
-    use super::{BYTES, plain_look_up_bytes, plain_pack};
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) fn pack(entries: &[u8], words: &mut [u64]) -> bool {
-        let (blocks, rest) = entries.as_chunks::<64>();
-        let (words, end) = words.split_at_mut(blocks.len());
-        let (one, mut all) = (_mm512_set1_epi8(1), _mm512_setzero_si512());
-        for (block, word) in blocks.iter().zip(words) {
-            let block: __m512i = cast(*block);
-            all = _mm512_or_si512(all, block);
-            *word = _mm512_test_epi8_mask(block, one);
-        }
-        _mm512_test_epi8_mask(all, _mm512_set1_epi8(!1)) == 0 && plain_pack(rest, end)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    pub(super) fn look_up_bytes(sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) {
-        let [a, b, c, d]: [__m512i; 4] = cast(*table);
-        let (sums, rest) = sums.as_chunks::<64>();
-        let (out, end) = out.split_at_mut(sums.len() * 64);
-        for (sums, out) in sums.iter().zip(out.as_chunks_mut::<64>().0) {
-            let sums: __m512i = cast(*sums);
-            let (low, high) = (_mm512_permutex2var_epi8(a, sums, b), _mm512_permutex2var_epi8(c, sums, d));
-            *out = cast(_mm512_mask_blend_epi8(_mm512_movepi8_mask(sums), low, high));
-        }
-        plain_look_up_bytes(rest, table, end);
-    }
 }

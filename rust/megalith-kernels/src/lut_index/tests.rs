@@ -205,6 +205,46 @@ fn large_tables_of_zeros_and_ones_are_packed_at_each_level() {
 }
 
 #[test]
+fn masks_under_kernels_of_three_are_patterns_at_each_level() {
+    let powers: Vec<i64> = (0..27).map(|k| 1 << k).collect();
+    let others: Vec<i64> = (0..27).map(|k| k * k * 31 % 701 + 300 * (k % 2)).collect();
+    let lut: Vec<u16> = (0..1 << 27).map(|i: u32| (i.wrapping_mul(0x9E37_79B9) >> 16) as u16).collect();
+    for shape in [[5, 7, 130], [3, 40, 64], [4, 3, 33], [1, 1, 200], [2, 9, 4200]] {
+        let noise = |i: usize| (i as u64 * 2 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60;
+        let masks: Vec<Bool8> = (0..shape.iter().product::<usize>())
+            .map(|i| Bool8(if i / 97 % 3 == 0 { 0 } else { noise(i).min(7) as u8 * u8::from(i / 61 % 2 == 0) + 1 } & 6))
+            .collect();
+        for (kernel_shape, len) in [([3, 3, 3], 27), ([3, 3, 2], 18), ([2, 3, 1], 6), ([1, 1, 3], 3)] {
+            let permuted: Vec<i64> = (0..len).map(|k| 1 << (k * 5 % len)).collect();
+            for weights in [&powers[..len], &others[..len], &permuted] {
+                let kernel = Kernel { shape: &kernel_shape, weights: Weights::Integer(weights) };
+                check(&masks, &shape, &kernel, Some(exactly), &lut);
+            }
+        }
+    }
+}
+
+#[test]
+fn tables_of_zeros_and_ones_are_looked_up_packed_or_not_at_each_level() {
+    let shape = [20, 90, 131];
+    let weights: Vec<i64> = (0..18).map(|k| 1 << k).chain([1; 9]).collect();
+    let kernel = Kernel { shape: &[3, 3, 3], weights: Weights::Integer(&weights) };
+    let lut: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(0x9E37_79B9) >> 31) as u8).collect();
+    for every in [3, 5000] {
+        let masks: Vec<Bool8> =
+            (0..shape.iter().product::<usize>()).map(|i| Bool8((i * i % every == 1).into())).collect();
+        let sums = naive(&masks, &shape, &kernel, Some(exactly));
+        for level in Level::ALL {
+            set_level(level);
+            let mut out = vec![9u8; masks.len()];
+            let (source, sink) = (SourceView::from_slice(&masks, &shape), SinkView::from_slice(&mut out, &shape));
+            on(2, |w| apply_lut_to_index(w, source, DType::Bool, &kernel, &lut, sink, &[0; 3])).unwrap();
+            assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == lut[sum as usize]));
+        }
+    }
+}
+
+#[test]
 fn sums_below_256_are_bytes_at_each_level() {
     let shape = [9, 20, 150];
     let masks: Vec<Bool8> = (0..shape.iter().product::<usize>()).map(|i| Bool8((i * i % 7 < 3).into())).collect();

@@ -1,0 +1,260 @@
+//! Kernels of 3 x 3 x 3: 27 truth values are one pattern, of which each plane knows nine bits.
+//!
+//! ```text
+//! three[x] = b[x] + 2 b[x + 1] + 4 b[x + 2]
+//! nine = three of this row + 8 three of the next + 64 three of the one after
+//! for each plane z:                          ring[z % 3] = nine of its rows
+//!     for each row, of the last three planes of the ring:
+//!         list = the patterns that are neither empty nor full
+//!         values = table[sum of each pattern of the list]
+//!         sink row = values where the list has been taken from, table[0] or table[sum of all] elsewhere
+//! ```
+//!
+//! 1. Each row is read once for a strip, each `nine` is used by three planes.
+//! 2. What is empty or full is not looked up. The list has no gaps, so that it is summed and looked up 16 patterns at
+//!    a time, and no branch depends on what a pattern is.
+//! 3. A kernel of powers of two in the order of the bits needs no sums: the pattern is the index. All others are seven
+//!    look-ups of four bits each in tables of 16 entries, of which each is one register of AVX-512.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use megalith_core::{Result, SinkView, SourceView, Workers};
+
+use super::boxes::Grid;
+use super::strips::{Volume, WIDTH, for_each_strip, write_row};
+use super::table::{Entry, Table};
+use crate::simd::multiversion;
+
+/// Positions of a strip's plane: three planes of two bytes each stay in the second-level cache.
+const PLANE: usize = 1 << 15;
+/// Positions whose patterns are collected before they are looked up.
+const BATCH: usize = 1 << 11;
+/// Rows, and positions of each, that tell how many patterns are looked up.
+const SAMPLES: usize = 32;
+const SAMPLE: usize = 512;
+/// The nine bits of a plane.
+const NINE: u16 = 0x1ff;
+/// Bits of a pattern that are looked up at once.
+const BITS: usize = 4;
+const ALL: usize = 27;
+
+/// What the parts of a pattern are worth; `None` if the pattern is the sum.
+type Worth = Option<[[i32; 1 << BITS]; ALL.div_ceil(BITS)]>;
+
+/// A kernel as patterns see it.
+pub(super) struct Kernel {
+    worth: Worth,
+    /// The sum of all weights.
+    pub(super) full: usize,
+}
+
+impl Kernel {
+    /// The kernel, if it is small enough and no sum can miss a table of `len` entries.
+    pub(super) fn new(grid: &Grid, weights: &[i64], len: usize) -> Option<Self> {
+        let &[deep, high, wide] = grid.kernel.as_slice() else { return None };
+        let is_inside = weights.iter().all(|&w| w >= 0) && weights.iter().sum::<i64>() < len as i64;
+        if deep.max(high).max(wide) > 3 || !is_inside {
+            return None;
+        }
+        let weight = |bit: usize| {
+            let index = [bit / 9, bit / 3 % 3, bit % 3];
+            let is_entry = bit < ALL && index[0] < deep && index[1] < high && index[2] < wide;
+            if is_entry { weights[grid.entry(&index)] as i32 } else { 0 }
+        };
+        let is_pattern = (0..ALL).all(|bit| weight(bit) == 1 << bit);
+        let worth = (!is_pattern).then(|| {
+            std::array::from_fn(|part| {
+                std::array::from_fn(|four| {
+                    (0..BITS).filter(|bit| four >> bit & 1 == 1).map(|bit| weight(part * BITS + bit)).sum()
+                })
+            })
+        });
+        Some(Self { worth, full: weights.iter().sum::<i64>() as usize })
+    }
+}
+
+/// The memory of one thread.
+struct Scratch<L> {
+    row: Vec<u8>,
+    threes: [Vec<u8>; 3],
+    ring: [Vec<u16>; 3],
+    list: List,
+    sums: Vec<i32>,
+    values: Vec<L>,
+    out: Vec<L>,
+}
+
+/// The patterns of some rows that are neither empty nor full, in three parts, and where they are.
+#[derive(Default)]
+struct List {
+    nines: [Vec<u16>; 3],
+    /// Bits of the positions that the list has, and of those that are full.
+    listed: Vec<u64>,
+    full: Vec<u64>,
+}
+
+/// About how many of the patterns of a part of the source are neither empty nor full, judged by some rows.
+pub(super) fn estimate(source: &SourceView<'_>, grid: &Grid, shape: &[usize]) -> usize {
+    let (Some(volume), &[deep, high, wide]) = (Volume::new(source, grid), shape) else { return 0 };
+    let n = wide.min(SAMPLE);
+    let pitch = n.next_multiple_of(WIDTH);
+    let (mut row, mut threes) = (Vec::new(), [(); 3].map(|()| vec![0; pitch]));
+    let mut nines = [(); 3].map(|()| vec![0; pitch]);
+    let mut listed = 0;
+    for k in 0..SAMPLES {
+        let [z, y] = [(2 * k + 1) * deep / (2 * SAMPLES), (k * 7 % SAMPLES) * high / SAMPLES];
+        for (dz, nine) in nines.iter_mut().enumerate() {
+            for (dy, three) in threes.iter_mut().enumerate() {
+                volume.read::<3>([z + dz, y + dy, (wide - n) / 2], &mut row, &mut three[..n]);
+            }
+            join(threes.each_ref().map(Vec::as_slice), nine);
+        }
+        let [a, b, c] = &nines;
+        let is_listed = |x: &usize| a[*x] | b[*x] | c[*x] != 0 && a[*x] & b[*x] & c[*x] != NINE;
+        listed += (0..n).filter(is_listed).count();
+    }
+    (listed as u128 * (deep * high * wide) as u128 / (SAMPLES * n) as u128) as usize
+}
+
+/// `sink[p] = table[sum of the pattern of p]`.
+pub(super) fn run<L: Entry>(
+    workers: &Workers<'_>,
+    source: &SourceView<'_>,
+    grid: &Grid,
+    kernel: &Kernel,
+    table: &Table<'_, L>,
+    sink: SinkView<'_>,
+) -> Result<()> {
+    let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
+    let ends = [table.entry(0), table.entry(kernel.full)];
+    let scratch = || Scratch {
+        row: Vec::new(),
+        threes: Default::default(),
+        ring: Default::default(),
+        list: List::default(),
+        sums: Vec::new(),
+        values: Vec::new(),
+        out: Vec::new(),
+    };
+    for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
+        let Scratch { row, threes, ring, list, sums, values, out } = scratch;
+        let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
+        let pitch = wide.next_multiple_of(WIDTH);
+        let batch = (BATCH / pitch).max(1);
+        for three in threes.iter_mut() {
+            three.resize(pitch, 0);
+        }
+        for plane in ring.iter_mut() {
+            plane.resize(high * pitch, 0);
+        }
+        // Blocks are written whole, wherever they begin.
+        for nines in &mut list.nines {
+            nines.resize(batch * pitch + WIDTH, 0);
+        }
+        list.listed.resize(batch * pitch / WIDTH, 0);
+        list.full.resize(batch * pitch / WIDTH, 0);
+        sums.resize(batch * pitch + WIDTH, 0);
+        values.resize(batch * pitch + WIDTH, L::default());
+        out.resize(wide, L::default());
+        for z in 0..deep + 2 {
+            workers.check()?;
+            for y in 0..high + 2 {
+                let [a, b, c] = threes;
+                volume.read::<3>([z0 + z, y0 + y, x0], row, &mut c[..wide]);
+                if let Some(y) = y.checked_sub(2) {
+                    let nine = &mut ring[2][y * pitch..(y + 1) * pitch];
+                    join([&a[..pitch], &b[..pitch], &c[..pitch]], nine);
+                }
+                threes.rotate_left(1);
+            }
+            if let Some(z) = z.checked_sub(2) {
+                for start in (0..high).step_by(batch) {
+                    let lines = start..(start + batch).min(high);
+                    let nines = ring.each_ref().map(|plane| &plane[start * pitch..lines.end * pitch]);
+                    let n = collect(nines, list).next_multiple_of(WIDTH);
+                    add(list.nines.each_ref().map(|nines| &nines[..n]), &kernel.worth, &mut sums[..n]);
+                    table.take(&sums[..n], &mut values[..n]);
+                    let words = list.listed.chunks_exact(pitch / WIDTH).zip(list.full.chunks_exact(pitch / WIDTH));
+                    let mut values = &values[..];
+                    for (y, (listed, full)) in lines.zip(words) {
+                        write_row(&mut sink, [z, y], out, |row| L::expand(listed, full, values, ends, row));
+                        let taken: u32 = listed.iter().map(|word| word.count_ones()).sum();
+                        values = &values[taken as usize..];
+                    }
+                }
+            }
+            ring.rotate_left(1);
+        }
+        Ok(())
+    })
+}
+
+multiversion!(fn join[](threes: [&[u8]; 3], nine: &mut [u16]) -> () = plain_join);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn collect[](nines: [&[u16]; 3], list: &mut List) -> usize = plain_collect, avx512 = avx512::collect);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn add[](nines: [&[u16]; 3], worth: &Worth, sums: &mut [i32]) -> () = plain_add, avx512 = avx512::add);
+#[cfg(not(target_arch = "x86_64"))]
+use plain_add as add;
+#[cfg(not(target_arch = "x86_64"))]
+use plain_collect as collect;
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_join([a, b, c]: [&[u8]; 3], nine: &mut [u16]) {
+    for (nine, (a, (b, c))) in nine.iter_mut().zip(a.iter().zip(b.iter().zip(c))) {
+        *nine = u16::from(a | b << 3) | u16::from(*c) << 6;
+    }
+}
+
+/// Put a row's patterns on the list; returns how many they are.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_collect(nines: [&[u16]; 3], list: &mut List) -> usize {
+    let blocks = nines.map(|nines| nines.as_chunks::<WIDTH>().0);
+    let mut n = 0;
+    for k in 0..blocks[0].len() {
+        let [a, b, c] = blocks.map(|blocks| &blocks[k]);
+        let (mut or, mut and) = ([0; WIDTH], [0; WIDTH]);
+        for x in 0..WIDTH {
+            or[x] = a[x] | b[x] | c[x];
+            and[x] = a[x] & b[x] & c[x];
+        }
+        (list.listed[k], list.full[k]) = (0, 0);
+        if or == [0; WIDTH] {
+            continue;
+        }
+        if and == [NINE; WIDTH] {
+            list.full[k] = u64::MAX;
+            continue;
+        }
+        for x in 0..WIDTH {
+            let (is_full, is_empty) = (and[x] == NINE, or[x] == 0);
+            let is_listed = !(is_full | is_empty);
+            list.full[k] |= u64::from(is_full) << x;
+            list.listed[k] |= u64::from(is_listed) << x;
+            // The next pattern takes the place of one that does not count.
+            for (nines, nine) in list.nines.iter_mut().zip([a[x], b[x], c[x]]) {
+                nines[n] = nine;
+            }
+            n += usize::from(is_listed);
+        }
+    }
+    n
+}
+
+/// The sums of patterns.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_add([a, b, c]: [&[u16]; 3], worth: &Worth, sums: &mut [i32]) {
+    for (sum, (&a, (&b, &c))) in sums.iter_mut().zip(a.iter().zip(b.iter().zip(c))) {
+        *sum = i32::from(a) | i32::from(b) << 9 | i32::from(c) << 18;
+    }
+    if let Some(worth) = worth {
+        for sum in sums {
+            let pattern = *sum as usize;
+            *sum = (0..worth.len()).map(|part| worth[part][pattern >> (part * BITS) & ((1 << BITS) - 1)]).sum();
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Arrays of truth values in three dimensions that are walked plane by plane, in strips that stay in the cache.
+//!
+//! What neighbours in a row, and rows that are neighbours, have in common is worked out once for a plane, and used by
+//! all planes that it is a neighbour of.
+
+use megalith_core::{Result, SinkView, SourceView, Workers};
+
+use super::boxes::Grid;
+use crate::simd::multiversion;
+
+/// Elements that are worked on side by side; rows of scratch are as many times as long.
+pub(super) const WIDTH: usize = 64;
+/// Rows that are longer are cut.
+const ROW: usize = 1 << 12;
+/// Positions of an item of work.
+const ITEM: usize = 1 << 21;
+
+/// Truth values with zeros around them, seen from the first entry of a kernel.
+pub(super) struct Volume<'a> {
+    source: SourceView<'a>,
+    /// All of it, where memory is in the order of the rows.
+    bytes: Option<&'a [u8]>,
+    shape: [usize; 3],
+    before: [usize; 3],
+}
+
+impl<'a> Volume<'a> {
+    /// The source, its axes in the order of the grid already; `None` if there are not three.
+    pub(super) fn new(source: &SourceView<'a>, grid: &Grid) -> Option<Self> {
+        let shape = source.shape().try_into().ok()?;
+        let before = grid.before.as_slice().try_into().ok()?;
+        Some(Self { source: source.clone(), bytes: source.as_slice(), shape, before })
+    }
+
+    /// `N` truth values in a row as a number, for the position under the first entry of a kernel that stands on `at`,
+    /// and for those behind it.
+    pub(super) fn read<const N: usize>(&self, at: [usize; 3], scratch: &mut Vec<u8>, out: &mut [u8]) {
+        let inside = |axis: usize| at[axis].checked_sub(self.before[axis]).filter(|&p| p < self.shape[axis]);
+        let [_, high, wide] = self.shape;
+        let (Some(z), Some(y)) = (inside(0), inside(1)) else { return out.fill(0) };
+        // Places of the source's row, counted from the first truth value of `out`.
+        let left = self.before[2].saturating_sub(at[2]);
+        let right = (wide + self.before[2]).saturating_sub(at[2]).min(out.len() + N - 1);
+        if left >= right {
+            return out.fill(0);
+        }
+        let start = (z * high + y) * wide + at[2] + left - self.before[2];
+        let range = start..start + right - left;
+        let bytes = match self.bytes {
+            Some(bytes) => Some(&bytes[range.clone()]),
+            None => self.source.slice_of(range.clone()),
+        };
+        let bytes = if let Some(bytes) = bytes {
+            bytes
+        } else {
+            scratch.resize(range.len().max(scratch.len()), 0);
+            self.source.gather_raw(range.clone(), &mut scratch[..range.len()]);
+            &scratch[..range.len()]
+        };
+        let inner = left.min(out.len())..(right + 1).saturating_sub(N).max(left).min(out.len());
+        let n = inner.len();
+        if n > 0 {
+            join(std::array::from_fn::<_, N, _>(|k| &bytes[k..k + n]), &mut out[inner.clone()]);
+        }
+        for x in (0..inner.start).chain(inner.end..out.len()) {
+            let truth = |k: usize| bytes.get((x + k).wrapping_sub(left)).map_or(0, |byte| (*byte).min(1) << k);
+            out[x] = (0..N).map(truth).sum();
+        }
+    }
+}
+
+multiversion!(fn join[const N: usize](parts: [&[u8]; N], out: &mut [u8]) -> () = plain_join);
+
+/// Bit k of the result says whether the byte of part k is not zero.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_join<const N: usize>(parts: [&[u8]; N], out: &mut [u8]) {
+    let block = |parts: [&[u8; WIDTH]; N], out: &mut [u8; WIDTH]| {
+        for x in 0..WIDTH {
+            out[x] = 0;
+            for (k, part) in parts.iter().enumerate() {
+                out[x] |= part[x].min(1) << k;
+            }
+        }
+    };
+    let n = out.len();
+    let parts = parts.map(|part| &part[..n]);
+    let blocks = parts.map(|part| part.as_chunks().0);
+    for (k, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
+        block(blocks.map(|blocks| &blocks[k]), out);
+    }
+    // The last block begins before the end of the one before it.
+    if let Some(out) = out.last_chunk_mut() {
+        block(parts.map(|part| part.last_chunk().unwrap_or(&[0; WIDTH])), out);
+    } else {
+        for x in 0..n {
+            out[x] = parts.iter().enumerate().map(|(k, part)| part[x].min(1) << k).sum();
+        }
+    }
+}
+
+/// Call `f` for each strip of a sink, and the position where it begins; `budget` is for the positions of a strip's plane.
+pub(super) fn for_each_strip<S>(
+    workers: &Workers<'_>,
+    sink: SinkView<'_>,
+    budget: usize,
+    scratch: impl Fn() -> S + Sync + Send,
+    f: impl Fn(&mut S, [usize; 3], SinkView<'_>) -> Result<()> + Sync,
+) -> Result<()> {
+    let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
+    let even = |n: usize, most: usize| n.div_ceil(n.div_ceil(most.max(1)));
+    let x_step = even(wide, ROW);
+    let y_step = even(high, budget / x_step.next_multiple_of(WIDTH));
+    let z_step = even(deep, ITEM / (x_step * y_step));
+    let mut items = Vec::new();
+    // The first axis last: of memory that is touched for the first time threads take pages that are far apart.
+    for (j, sink) in sink.split(1, y_step).into_iter().enumerate() {
+        for (k, sink) in sink.split(0, z_step).into_iter().enumerate() {
+            for (i, sink) in sink.split(2, x_step).into_iter().enumerate() {
+                items.push(([k * z_step, j * y_step, i * x_step], sink));
+            }
+        }
+    }
+    workers.for_each_with(items, scratch, |scratch, (start, sink)| f(scratch, start, sink))
+}
+
+/// Give `write` the row of a sink, or, where memory is none, a buffer that is moved to the sink then.
+pub(super) fn write_row<L: super::Entry>(
+    sink: &mut SinkView<'_>,
+    [z, y]: [usize; 2],
+    buffer: &mut [L],
+    write: impl FnOnce(&mut [L]),
+) {
+    let [high, wide] = [1, 2].map(|axis| sink.shape()[axis]);
+    if let Some(row) = sink.row_raw::<L>(&[z, y, 0]) {
+        return write(&mut row[..wide]);
+    }
+    write(&mut buffer[..wide]);
+    sink.scatter_raw((z * high + y) * wide, &buffer[..wide]);
+}

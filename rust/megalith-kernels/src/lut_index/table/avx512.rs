@@ -1,0 +1,90 @@
+//! 64 bytes looked up at once.
+
+use std::arch::x86_64::{
+    __m512i, _mm512_mask_blend_epi8, _mm512_mask_expand_epi8, _mm512_movepi8_mask, _mm512_or_si512,
+    _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_slli_epi16, _mm512_test_epi8_mask,
+};
+
+use bytemuck::cast;
+
+use super::{BYTES, plain_look_up_bytes, plain_pack};
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn pack(entries: &[u8], words: &mut [u64]) -> bool {
+    let (blocks, rest) = entries.as_chunks::<64>();
+    let (words, end) = words.split_at_mut(blocks.len());
+    let (one, mut all) = (_mm512_set1_epi8(1), _mm512_setzero_si512());
+    for (block, word) in blocks.iter().zip(words) {
+        let block: __m512i = cast(*block);
+        all = _mm512_or_si512(all, block);
+        *word = _mm512_test_epi8_mask(block, one);
+    }
+    _mm512_test_epi8_mask(all, _mm512_set1_epi8(!1)) == 0 && plain_pack(rest, end)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+pub(super) fn look_up_bytes(sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) {
+    let [a, b, c, d]: [__m512i; 4] = cast(*table);
+    let look_up = |sums: [u8; 64]| {
+        let sums: __m512i = cast(sums);
+        let (low, high) = (_mm512_permutex2var_epi8(a, sums, b), _mm512_permutex2var_epi8(c, sums, d));
+        cast(_mm512_mask_blend_epi8(_mm512_movepi8_mask(sums), low, high))
+    };
+    for (sums, out) in sums.as_chunks::<64>().0.iter().zip(out.as_chunks_mut::<64>().0) {
+        *out = look_up(*sums);
+    }
+    let n = sums.len() % 64;
+    // The last block begins before the end of the one before it.
+    match (sums.last_chunk::<64>(), out.last_chunk_mut::<64>()) {
+        (Some(sums), Some(out)) if n != 0 => *out = look_up(*sums),
+        (Some(_), Some(_)) => {}
+        _ => plain_look_up_bytes(sums, table, out),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+pub(super) fn look_up_octets(pairs: [&[u8]; 2], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) {
+    let [a, b, c, d]: [__m512i; 4] = cast(*table);
+    let [above, below] = pairs.map(|pairs| pairs.as_chunks::<64>().0);
+    let block = |above: [u8; 64], below: [u8; 64], squares: &mut [u8; 64]| {
+        // Pairs and squares have no bits that could leave their byte.
+        let square = _mm512_or_si512(cast(above), _mm512_slli_epi16::<2>(cast(below)));
+        let octets = _mm512_or_si512(cast(*squares), _mm512_slli_epi16::<4>(square));
+        *squares = cast(square);
+        let (low, high) = (_mm512_permutex2var_epi8(a, octets, b), _mm512_permutex2var_epi8(c, octets, d));
+        cast::<__m512i, [u8; 64]>(_mm512_mask_blend_epi8(_mm512_movepi8_mask(octets), low, high))
+    };
+    let mut inputs = above.iter().zip(below).zip(squares.as_chunks_mut::<64>().0);
+    let (blocks, end) = out.as_chunks_mut::<64>();
+    for (out, ((above, below), squares)) in blocks.iter_mut().zip(&mut inputs) {
+        *out = block(*above, *below, squares);
+    }
+    if let Some(((above, below), squares)) = inputs.next() {
+        end.copy_from_slice(&block(*above, *below, squares)[..end.len()]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
+pub(super) fn expand(listed: &[u64], full: &[u64], values: &[u8], ends: [u8; 2], out: &mut [u8]) {
+    let ends = ends.map(|end| _mm512_set1_epi8(end as i8));
+    let mut left = values;
+    let mut block = |listed: u64, full: u64| {
+        let rest = _mm512_mask_blend_epi8(full, ends[0], ends[1]);
+        let mut values = [0; 64];
+        values.copy_from_slice(&left[..64]);
+        left = &left[listed.count_ones() as usize..];
+        cast::<__m512i, [u8; 64]>(_mm512_mask_expand_epi8(rest, listed, cast(values)))
+    };
+    let (blocks, end) = out.as_chunks_mut::<64>();
+    let mut words = listed.iter().zip(full);
+    for (out, (&listed, &full)) in blocks.iter_mut().zip(&mut words) {
+        *out = block(listed, full);
+    }
+    if let Some((&listed, &full)) = words.next() {
+        end.copy_from_slice(&block(listed, full)[..end.len()]);
+    }
+}
