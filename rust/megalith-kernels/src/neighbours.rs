@@ -22,11 +22,14 @@ use megalith_core::blocks::{BLOCK, ranges, split_mut, zeros};
 use megalith_core::dtype::Integer;
 use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 
+use self::bitmap::Bitmap;
 use self::marks::Part;
 use crate::simd::multiversion;
 use crate::sort::sort;
 
+mod bitmap;
 mod marks;
+mod pack;
 
 /// Elements a strided list is looked at through.
 const WINDOW: usize = 4096;
@@ -82,6 +85,8 @@ pub struct Pairs {
 enum Found {
     /// How many each block of the list has; they are walked again.
     Counted,
+    /// The list rises and has few gaps: its values.
+    Mapped(Bitmap),
     /// The list rises: which entries make pairs.
     Marked(Vec<Part>),
     /// The list was not sorted.
@@ -111,6 +116,11 @@ struct Unsorted {
 /// # Source
 /// ClearMap's `neighbours`, which compares positions with a rising list only.
 pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset: i128) -> Result<Pairs> {
+    if let Some(values) = indices.as_slice::<T>()
+        && let Some((map, counts)) = bitmap::find(workers, values, offset)?
+    {
+        return Ok(Pairs { offset, counts, found: Found::Mapped(map) });
+    }
     let order = order::<T>(workers, indices)?;
     if let (Order::Rising, Some(values)) = (order, indices.as_slice::<T>()) {
         let parts = marks::find(workers, values, offset)?;
@@ -192,6 +202,9 @@ impl Pairs {
         }
         let out = sink.into_mut_slice::<i64>().map_err(|view| shape_error(view.shape()))?;
         let (out, _) = out.as_chunks_mut::<2>();
+        if let Found::Mapped(map) = &self.found {
+            return map.fill(workers, &self.counts, out);
+        }
         let parts = split_mut(out, &self.counts);
         let blocks: Vec<_> = parts.into_iter().enumerate().collect();
         workers.for_each(blocks, |(block, out)| {

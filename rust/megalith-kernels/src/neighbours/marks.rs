@@ -18,6 +18,7 @@
 use megalith_core::dtype::Integer;
 use megalith_core::{Result, Workers};
 
+use super::pack::{WORD, pack};
 use crate::simd::multiversion;
 
 #[cfg(target_arch = "x86_64")]
@@ -154,27 +155,15 @@ fn plain_walk<T: Integer>(
     }
 }
 
-/// The lowest bits of bytes of 0 and 1, 64 in a word.
+/// The bits of bytes of 0 and 1, 64 in a word.
 fn packed(marks: &[u8]) -> Vec<u64> {
-    let mut words = vec![0; marks.len().div_ceil(64)];
-    pack(marks, &mut words);
-    words
-}
-
-multiversion!(fn pack[](marks: &[u8], words: &mut [u64]) -> () = plain_pack);
-
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn plain_pack(marks: &[u8], words: &mut [u64]) {
-    // Eight bytes of 0 or 1 in little-endian order times this: their bits in order in the highest byte.
-    const GATHER: u64 = 0x0102_0408_1020_4080;
-    for (marks, word) in marks.chunks(64).zip(words) {
-        let mut block = [0; 64];
-        block[..marks.len()].copy_from_slice(marks);
-        for (k, eight) in block.as_chunks::<8>().0.iter().enumerate() {
-            *word |= u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56 << (8 * k);
-        }
+    let mut words = vec![0; marks.len().div_ceil(WORD)];
+    let (whole, rest) = marks.as_chunks::<WORD>();
+    pack(whole, &mut words);
+    if let Some(word) = words.get_mut(whole.len()) {
+        *word = rest.iter().enumerate().map(|(bit, &mark)| u64::from(mark) << bit).sum();
     }
+    words
 }
 
 /// The positions of marks, a few thousand at a time.

@@ -9,13 +9,13 @@ const LARGE: usize = 1 << 16;
 
 /// Words that are zero until they are written; memory is taken where they are, in huge pages where there are any.
 #[derive(Debug)]
-pub(super) enum Mask {
+pub(crate) enum Mask {
     Small(Vec<u64>),
     Large(MmapMut),
 }
 
 impl Mask {
-    pub(super) fn new(n_words: usize) -> Result<Self> {
+    pub(crate) fn new(n_words: usize) -> Result<Self> {
         if n_words < LARGE {
             return Ok(Self::Small(zeros(n_words)?));
         }
@@ -27,7 +27,7 @@ impl Mask {
         Ok(Self::Large(map))
     }
 
-    pub(super) fn words(&self) -> &[u64] {
+    pub(crate) fn words(&self) -> &[u64] {
         match self {
             Self::Small(words) => words,
             // Maps begin with a page.
@@ -35,7 +35,7 @@ impl Mask {
         }
     }
 
-    pub(super) fn words_mut(&mut self) -> &mut [u64] {
+    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
         match self {
             Self::Small(words) => words,
             Self::Large(map) => bytemuck::cast_slice_mut(map),

@@ -1,0 +1,74 @@
+//! The numbers of bits by compression, and pairs of them by permutation of bytes.
+
+use std::arch::x86_64::{
+    __m512i, _mm512_add_epi8, _mm512_add_epi64, _mm512_maskz_compress_epi8, _mm512_maskz_permutex2var_epi8,
+    _mm512_set1_epi8, _pext_u64,
+};
+
+use bytemuck::cast;
+
+use super::{WORD, moved, plain_write};
+
+/// 0, 1, 2, ...
+const IOTA: [u8; WORD] = {
+    let mut iota = [0; WORD];
+    let mut k = 0;
+    while k < WORD {
+        iota[k] = k as u8;
+        k += 1;
+    }
+    iota
+};
+
+/// Pairs of a vector.
+const PAIRS: usize = 4;
+
+/// The lowest byte of each number of a vector: of the first four pairs, from one vector of bytes and another.
+const FIRST: [u8; WORD] = {
+    let mut bytes = [0; WORD];
+    let mut k = 0;
+    while k < PAIRS {
+        bytes[16 * k] = k as u8;
+        bytes[16 * k + 8] = (WORD + k) as u8;
+        k += 1;
+    }
+    bytes
+};
+
+/// The lowest byte of each number.
+const LOWEST: u64 = 0x0101_0101_0101_0101;
+
+/// See [`super::write`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,popcnt,bmi1,bmi2")]
+pub(super) fn write(low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is_forward: bool, out: &mut [[i64; 2]]) {
+    let (here, next) = (&high[..low.len()], &high[1..=low.len()]);
+    let iota: __m512i = cast(IOTA);
+    let step = _mm512_set1_epi8(PAIRS as i8);
+    let [mut rank_low, mut rank_high] = ranks;
+    let mut done = 0;
+    for k in 0..low.len() {
+        let (low_word, high_word) = (low[k], moved(here[k], next[k], shift));
+        let hits = low_word & high_word;
+        if hits != 0 {
+            let count = hits.count_ones() as usize;
+            let groups = out[done..].as_chunks_mut::<PAIRS>().0;
+            let Some(groups) = groups.get_mut(..count.div_ceil(PAIRS)) else {
+                // What is left of the result does not hold whole vectors.
+                let ranks = [rank_low, rank_high];
+                return plain_write(&low[k..], &high[k..], shift, ranks, is_forward, &mut out[done..]);
+            };
+            let i = _mm512_maskz_compress_epi8(_pext_u64(hits, low_word), iota);
+            let j = _mm512_maskz_compress_epi8(_pext_u64(hits, high_word), iota);
+            let (i, j, base) = if is_forward { (i, j, [rank_low, rank_high]) } else { (j, i, [rank_high, rank_low]) };
+            let base: __m512i = cast([base[0], base[1], base[0], base[1], base[0], base[1], base[0], base[1]]);
+            let mut places: __m512i = cast(FIRST);
+            for group in groups {
+                *group = cast(_mm512_add_epi64(_mm512_maskz_permutex2var_epi8(LOWEST, i, places, j), base));
+                places = _mm512_add_epi8(places, step);
+            }
+            done += count;
+        }
+        rank_low += low_word.count_ones() as usize;
+        rank_high += high_word.count_ones() as usize;
+    }
+}
