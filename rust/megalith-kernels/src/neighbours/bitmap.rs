@@ -31,6 +31,8 @@ mod avx512;
 
 /// Words whose bits are flags at first: 8 KiB of them, which stay in the first-level cache.
 const LINE: usize = 128;
+/// Values of a line.
+const VALUES: usize = LINE * WORD;
 /// Entries that make flags without a look at the end of the line.
 const STEP: usize = 16;
 /// Entries of an item.
@@ -44,7 +46,7 @@ const PART: usize = 1 << 22;
 /// Items for a result of fewer bytes than so many parts.
 const PARTS: usize = 16;
 
-type Flags = [[u8; WORD]; LINE];
+type Flags = [u8; VALUES];
 
 /// A bit for each value from the first to the last.
 #[derive(Debug)]
@@ -93,7 +95,7 @@ pub(super) fn find<T: Integer>(
     let mut made = vec![None; lengths.len()];
     let items = split_mut(mask.words_mut(), &lengths).into_iter().zip(split_mut(&mut ranks, &lines));
     let items = items.zip(&mut made).enumerate().map(|(k, ((words, ranks), made))| (k, words, ranks, made)).collect();
-    let flags = || Box::new([[0; WORD]; LINE]);
+    let flags = || Box::new([0; VALUES]);
     workers.for_each_with(items, flags, |flags, (k, words, ranks, made)| {
         *made = make(values, k * ITEM, starts[k], words, ranks, flags);
         Ok(())
@@ -135,9 +137,12 @@ fn plain_make<T: Integer>(
     ranks: &mut [usize],
     flags: &mut Flags,
 ) -> Option<Range<usize>> {
-    let place = |value: T| bit_of(value, values[0]);
-    let is_first_word = |value: &&T| place(**value) / WORD as u64 == start as u64;
-    let begin = at - values[..at].iter().rev().take(WORD).take_while(is_first_word).count();
+    let first = values[0];
+    let place = |value: T| bit_of(value, first);
+    let mut begin = at;
+    while begin > 0 && at - begin < WORD && place(values[begin - 1]) / WORD as u64 == start as u64 {
+        begin -= 1;
+    }
     // More entries than bits cannot rise.
     let most = words.len() * WORD;
     let list = &values[begin..values.len().min(begin + most + 1)];
@@ -150,32 +155,41 @@ fn plain_make<T: Integer>(
         }
         let (line, rest) = words.split_at_mut(words.len().min(LINE - word % LINE));
         let end = ((word + line.len()) * WORD) as u64;
-        let bytes = flags.as_flattened_mut();
-        let (before, mut rises) = (done, true);
-        while let Some(step) = list[done..].first_chunk::<{ STEP + 1 }>()
+        let before = done;
+        while let Some(step) = list[done..].first_chunk::<STEP>()
             && place(step[STEP - 1]) < end
         {
-            for k in 0..STEP {
-                bytes[place(step[k]) as usize % (LINE * WORD)] = 1;
-                rises &= step[k] < step[k + 1];
+            for &value in step {
+                flags[place(value) as usize % VALUES] = 1;
             }
             done += STEP;
         }
         while done < list.len() && place(list[done]) < end {
-            bytes[place(list[done]) as usize % (LINE * WORD)] = 1;
-            rises &= list.get(done + 1).is_none_or(|next| list[done] < *next);
+            flags[place(list[done]) as usize % VALUES] = 1;
             done += 1;
         }
         if done > before {
-            pack(&flags[word % LINE..], line);
-            flags.fill([0; WORD]);
-        }
-        if !rises || done > most {
-            return None;
+            pack(&flags.as_chunks().0[word % LINE..], line);
+            flags.fill(0);
+            if !rises(&list[before..list.len().min(done + 1)]) || done > most {
+                return None;
+            }
         }
         (word, words) = (word + line.len(), rest);
     }
     Some(begin..begin + done)
+}
+
+/// Whether each is below the next.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn rises<T: Integer>(values: &[T]) -> bool {
+    // No end before the last one, so that it becomes comparisons of vectors.
+    let mut rises = true;
+    for k in 1..values.len() {
+        rises &= values[k - 1] < values[k];
+    }
+    rises
 }
 
 /// 64 bits from the bit `shift` of a word and the next.
