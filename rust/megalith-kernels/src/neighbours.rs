@@ -116,17 +116,16 @@ struct Unsorted {
 /// # Source
 /// ClearMap's `neighbours`, which compares positions with a rising list only.
 pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset: i128) -> Result<Pairs> {
-    if let Some(values) = indices.as_slice::<T>()
-        && let Some((map, counts)) = bitmap::find(workers, values, offset)?
-    {
-        return Ok(Pairs { offset, counts, found: Found::Mapped(map) });
+    if let Some(values) = indices.as_slice::<T>() {
+        if let Some((map, counts)) = bitmap::find(workers, values, offset)? {
+            return Ok(Pairs { offset, counts, found: Found::Mapped(map) });
+        }
+        if let Some(parts) = marks::find(workers, values, offset)? {
+            let counts = parts.iter().map(|part| part.count).collect();
+            return Ok(Pairs { offset, counts, found: Found::Marked(parts) });
+        }
     }
     let order = order::<T>(workers, indices)?;
-    if let (Order::Rising, Some(values)) = (order, indices.as_slice::<T>()) {
-        let parts = marks::find(workers, values, offset)?;
-        let counts = parts.iter().map(|part| part.count).collect();
-        return Ok(Pairs { offset, counts, found: Found::Marked(parts) });
-    }
     if order <= Order::Sorted {
         let counts = workers.map(ranges(indices.len(), BLOCK).collect(), |block| {
             let mut count = 0;
@@ -275,6 +274,20 @@ fn plain_order_of<T: Integer>(values: &[T]) -> Order {
         }
     }
     if equal { Order::Sorted } else { Order::Rising }
+}
+
+multiversion!(fn rises[T: Integer](values: &[T]) -> bool = plain_rises);
+
+/// Whether each is below the next.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_rises<T: Integer>(values: &[T]) -> bool {
+    // No end before the last one, so that it becomes comparisons of vectors.
+    let mut rises = true;
+    for k in 1..values.len() {
+        rises &= values[k - 1] < values[k];
+    }
+    rises
 }
 
 /// Call `f(i, partners)` for each `i` of `block` that has partners in the sorted list.

@@ -23,6 +23,7 @@ use megalith_core::dtype::Integer;
 use megalith_core::{Result, Workers};
 
 use super::pack::{WORD, pack};
+use super::plain_rises;
 use crate::scratch::Mask;
 use crate::simd::multiversion;
 
@@ -40,7 +41,7 @@ const ITEM: usize = 1 << 15;
 /// Words of a block that is counted, some lines.
 const BLOCK: usize = 32 * LINE;
 /// A map is made where there are no more bits than so many an entry.
-const BITS: usize = 32;
+const BITS: usize = 24;
 /// Bytes of the result that one item writes: two huge pages.
 const PART: usize = 1 << 22;
 /// Items for a result of fewer bytes than so many parts.
@@ -171,25 +172,13 @@ fn plain_make<T: Integer>(
         if done > before {
             pack(&flags.as_chunks().0[word % LINE..], line);
             flags.fill(0);
-            if !rises(&list[before..list.len().min(done + 1)]) || done > most {
+            if !plain_rises(&list[before..list.len().min(done + 1)]) || done > most {
                 return None;
             }
         }
         (word, words) = (word + line.len(), rest);
     }
     Some(begin..begin + done)
-}
-
-/// Whether each is below the next.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn rises<T: Integer>(values: &[T]) -> bool {
-    // No end before the last one, so that it becomes comparisons of vectors.
-    let mut rises = true;
-    for k in 1..values.len() {
-        rises &= values[k - 1] < values[k];
-    }
-    rises
 }
 
 /// 64 bits from the bit `shift` of a word and the next.
