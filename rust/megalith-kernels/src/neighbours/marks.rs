@@ -1,7 +1,7 @@
 //! The pairs of a list that rises, without a branch that anybody could guess wrong.
 //!
 //! Entries moved by the offset and the entries themselves are two rising lists, and a pair is a value that both have.
-//! The merge of the two is cut into parts of equal length, each part into four walks that are made side by side, so
+//! The merge of the two is cut into parts of equal length, each part into some walks that are made side by side, so
 //! that the processor has something to do while one of them waits for its comparison:
 //!
 //! ```text

@@ -23,10 +23,14 @@ pub(super) fn pack_avx512(flags: &[[u8; WORD]], words: &mut [u64]) {
 #[target_feature(enable = "avx2")]
 pub(super) fn pack_avx2(flags: &[[u8; WORD]], words: &mut [u64]) {
     for (flags, word) in flags.iter().zip(words) {
-        let [low, high] = cast::<_, [[u8; 32]; 2]>(*flags).map(|half| {
-            let above = _mm256_cmpgt_epi8(cast::<_, __m256i>(half), _mm256_setzero_si256());
-            u64::from(_mm256_movemask_epi8(above).cast_unsigned())
-        });
+        let [low, high]: [[u8; 32]; 2] = cast(*flags);
+        let (low, high) = (half_of(cast(low)), half_of(cast(high)));
         *word = low | high << 32;
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn half_of(flags: __m256i) -> u64 {
+    u64::from(_mm256_movemask_epi8(_mm256_cmpgt_epi8(flags, _mm256_setzero_si256())).cast_unsigned())
 }
