@@ -67,8 +67,8 @@ pub(super) fn find<T: Integer>(workers: &Workers<'_>, values: &[T], offset: i128
     let i = place(first.saturating_sub(offset))..place(last.saturating_sub(offset).saturating_add(1));
     let j = place(first.saturating_add(offset))..place(last.saturating_add(offset).saturating_add(1));
     // The parts look at the order of the entries in `i`.
-    let outside =
-        if i.is_empty() || j.is_empty() { vec![0..values.len()] } else { vec![0..i.start, i.end..values.len()] };
+    let inside = if i.is_empty() || j.is_empty() { 0..0 } else { i.clone() };
+    let outside = [0..inside.start, inside.end..values.len()];
     let blocks = outside
         .into_iter()
         .flat_map(|list| ranges(list.len(), BLOCK).map(move |r| list.start + r.start..list.start + r.end));
