@@ -12,6 +12,7 @@ pub mod lut_index;
 pub mod neighbours;
 pub mod probe;
 mod rows;
+mod scratch;
 pub mod simd;
 mod sort;
 pub mod where_;

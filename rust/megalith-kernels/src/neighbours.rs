@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Walked twice: once to count, once to write, each block into its own rows. A list without equal entries, the common
-//! case, is walked once and in a faster way (`neighbours/marks.rs`). A list that is not sorted is sorted once,
+//! case, is walked once and in a faster way: as a map of bits where its gaps are few (`neighbours/bitmap.rs`), and as
+//! a merge without branches where they are wide (`neighbours/marks.rs`). A list that is not sorted is sorted once,
 //! with each value beside its position; the walk then gives, for each entry that has partners, where they stand, and
 //! those records are brought back into the order of the list.
 //!
@@ -22,11 +23,14 @@ use megalith_core::blocks::{BLOCK, ranges, split_mut, zeros};
 use megalith_core::dtype::Integer;
 use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 
+use self::bitmap::Bitmap;
 use self::marks::Part;
 use crate::simd::multiversion;
 use crate::sort::sort;
 
+mod bitmap;
 mod marks;
+mod pack;
 
 /// Elements a strided list is looked at through.
 const WINDOW: usize = 4096;
@@ -82,6 +86,8 @@ pub struct Pairs {
 enum Found {
     /// How many each block of the list has; they are walked again.
     Counted,
+    /// The list rises and has few gaps: its values.
+    Mapped(Bitmap),
     /// The list rises: which entries make pairs.
     Marked(Vec<Part>),
     /// The list was not sorted.
@@ -105,18 +111,23 @@ struct Unsorted {
 /// [`Error::Memory`], [`Error::Cancelled`].
 ///
 /// # Cost
-/// Sorted: one pass to see that, one to count; scratch of two bits an entry. Not sorted: a sort, 48 bytes an entry, and 72 for
+/// Rising: one pass over the list; scratch of 24 bits an entry at most, two where the gaps are wide. Sorted: one pass to
+/// see that, one to count. Not sorted: a sort, 48 bytes an entry, and 72 for
 /// each that has partners.
 ///
 /// # Source
 /// ClearMap's `neighbours`, which compares positions with a rising list only.
 pub fn find<T: Integer>(workers: &Workers<'_>, indices: &SourceView<'_>, offset: i128) -> Result<Pairs> {
-    let order = order::<T>(workers, indices)?;
-    if let (Order::Rising, Some(values)) = (order, indices.as_slice::<T>()) {
-        let parts = marks::find(workers, values, offset)?;
-        let counts = parts.iter().map(|part| part.count).collect();
-        return Ok(Pairs { offset, counts, found: Found::Marked(parts) });
+    if let Some(values) = indices.as_slice::<T>() {
+        if let Some((map, counts)) = bitmap::find(workers, values, offset)? {
+            return Ok(Pairs { offset, counts, found: Found::Mapped(map) });
+        }
+        if let Some(parts) = marks::find(workers, values, offset)? {
+            let counts = parts.iter().map(|part| part.count).collect();
+            return Ok(Pairs { offset, counts, found: Found::Marked(parts) });
+        }
     }
+    let order = order::<T>(workers, indices)?;
     if order <= Order::Sorted {
         let counts = workers.map(ranges(indices.len(), BLOCK).collect(), |block| {
             let mut count = 0;
@@ -192,6 +203,9 @@ impl Pairs {
         }
         let out = sink.into_mut_slice::<i64>().map_err(|view| shape_error(view.shape()))?;
         let (out, _) = out.as_chunks_mut::<2>();
+        if let Found::Mapped(map) = &self.found {
+            return map.fill(workers, &self.counts, out);
+        }
         let parts = split_mut(out, &self.counts);
         let blocks: Vec<_> = parts.into_iter().enumerate().collect();
         workers.for_each(blocks, |(block, out)| {
@@ -262,6 +276,20 @@ fn plain_order_of<T: Integer>(values: &[T]) -> Order {
         }
     }
     if equal { Order::Sorted } else { Order::Rising }
+}
+
+multiversion!(fn rises[T: Integer](values: &[T]) -> bool = plain_rises);
+
+/// Whether each is below the next.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_rises<T: Integer>(values: &[T]) -> bool {
+    // No end before the last one, so that it becomes comparisons of vectors.
+    let mut rises = true;
+    for k in 1..values.len() {
+        rises &= values[k - 1] < values[k];
+    }
+    rises
 }
 
 /// Call `f(i, partners)` for each `i` of `block` that has partners in the sorted list.
@@ -398,6 +426,103 @@ mod tests {
                     Ok(out)
                 });
                 prop_assert!(got.unwrap() == expected);
+            }
+        }
+    }
+
+    fn pairs_of<T: Integer>(threads: usize, indices: &[T], offset: i128) -> Vec<[i64; 2]> {
+        let view = SourceView::from_slice(indices, &[indices.len()]);
+        let pairs = execute(
+            threads,
+            |_| true,
+            |w| {
+                let found = find::<T>(w, &view, offset)?;
+                let mut out = vec![[0; 2]; found.len()];
+                found.fill::<T>(w, &view, SinkView::from_slice(out.as_flattened_mut(), &[found.len(), 2]))?;
+                Ok(out)
+            },
+        );
+        pairs.unwrap()
+    }
+
+    fn searched<T: Integer>(indices: &[T], offset: i128) -> Vec<[i64; 2]> {
+        let place = |value: i128| indices.partition_point(|v| v.to_i128() < value);
+        let partners = |value: T| place(value.to_i128() + offset)..place(value.to_i128() + offset + 1);
+        indices.iter().enumerate().flat_map(|(i, &v)| partners(v).map(move |j| [i as i64, j as i64])).collect()
+    }
+
+    #[test]
+    fn maps_of_every_length_around_words_and_lines_give_all_pairs() {
+        for span in [1i64, 2, 63, 64, 65, 127, 128, 129, 8191, 8192, 8193, 20_000] {
+            let indices: Vec<i64> = (-7..span - 7).filter(|v| v % 3 != 0 || v + 8 == span || *v == -7).collect();
+            for offset in [0, 1, 63, 64, 65, 8192, span - 1, span, span + 1, span * 2] {
+                for level in Level::ALL {
+                    set_level(level);
+                    assert_eq!(pairs_of(2, &indices, offset.into()), searched(&indices, offset.into()));
+                    assert_eq!(pairs_of(2, &indices, (-offset).into()), searched(&indices, (-offset).into()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn dense_lists_with_voids_and_lists_with_equal_entries_give_all_pairs() {
+        let island = |first: i32| (first..first + 40_000).filter(|v| v % 5 != 1);
+        let mut indices: Vec<i32> = island(-50_000).chain(island(700_000)).chain(island(1_000_000)).collect();
+        for equal in [false, true] {
+            if equal {
+                // At the border of two items.
+                indices[1 << 15] = indices[(1 << 15) - 1];
+            }
+            for offset in [0, 1, -1, 7, -750_000, 300_003, 1_049_999] {
+                for level in Level::ALL {
+                    set_level(level);
+                    assert!(pairs_of(2, &indices, offset) == searched(&indices, offset));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lists_out_of_order_anywhere_are_sorted() {
+        for k in [1, 1000, 8191, (1 << 15) - 1, 1 << 15, (1 << 15) + 1, 69_998] {
+            for step in [1, 100] {
+                let mut indices: Vec<i64> = (0..70_000).map(|v| v * step).collect();
+                let sorted = searched(&indices, (3 * step).into());
+                indices.swap(k, k + 1);
+                let back = |i: i64| {
+                    if i == k as i64 {
+                        i + 1
+                    } else if i == k as i64 + 1 {
+                        i - 1
+                    } else {
+                        i
+                    }
+                };
+                let mut expected: Vec<_> = sorted.into_iter().map(|pair| pair.map(back)).collect();
+                expected.sort_unstable();
+                assert!(pairs_of(2, &indices, (3 * step).into()) == expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_types_are_values_as_any_other() {
+        let low: Vec<i64> = (0..300).map(|k| i64::MIN + k * 2).collect();
+        let high: Vec<u64> = (0..300).map(|k| u64::MAX - 600 + k * 2).collect();
+        let both = [i64::MIN, -1, 0, i64::MAX];
+        let bytes: Vec<i8> = (i8::MIN..=i8::MAX).collect();
+        for level in Level::ALL {
+            set_level(level);
+            for offset in
+                [0, 2, -2, 64, -128, 255, 256, -255, i128::from(u64::MAX), -i128::from(u64::MAX), 1 << 63, 1 << 64]
+            {
+                assert_eq!(pairs_of(2, &low, offset), searched(&low, offset));
+                assert_eq!(pairs_of(2, &high, offset), searched(&high, offset));
+                assert_eq!(pairs_of(1, &both, offset), searched(&both, offset));
+                assert_eq!(pairs_of(1, &bytes, offset), searched(&bytes, offset));
+                assert_eq!(pairs_of(1, &bytes[3..4], offset), searched(&bytes[3..4], offset));
+                assert_eq!(pairs_of::<u16>(1, &[], offset), [[0; 2]; 0]);
             }
         }
     }

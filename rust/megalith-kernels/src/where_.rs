@@ -26,7 +26,6 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod mask;
 mod row;
 
 use std::ops::Range;
@@ -36,8 +35,8 @@ use megalith_core::blocks::{BLOCK, ranges, split_mut};
 use megalith_core::dtype::{Integer, Real};
 use megalith_core::{Element, Error, Result, SinkView, SourceView, Workers};
 
-pub(crate) use self::mask::Mask;
 use self::row::Row;
+use crate::scratch::Mask;
 use crate::simd::multiversion;
 
 /// Elements a word of the mask stands for.

@@ -7,8 +7,8 @@ use megalith_core::blocks::ranges;
 use megalith_core::dtype::{Pod, Real};
 use megalith_core::{Result, Workers};
 
+use crate::scratch::Mask;
 use crate::simd::multiversion;
-use crate::where_::Mask;
 
 /// Sums that are looked up at once where they are equal.
 const RUN: usize = 16;

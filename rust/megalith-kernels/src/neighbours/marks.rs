@@ -1,7 +1,7 @@
 //! The pairs of a list that rises, without a branch that anybody could guess wrong.
 //!
 //! Entries moved by the offset and the entries themselves are two rising lists, and a pair is a value that both have.
-//! The merge of the two is cut into parts of equal length, each part into four walks that are made side by side, so
+//! The merge of the two is cut into parts of equal length, each part into some walks that are made side by side, so
 //! that the processor has something to do while one of them waits for its comparison:
 //!
 //! ```text
@@ -15,9 +15,14 @@
 //! The k-th marked i and the k-th marked j are the k-th pair of a part: two bits an entry are all that is kept until
 //! the pairs are written.
 
+use std::ops::Range;
+
+use megalith_core::blocks::{BLOCK, ranges};
 use megalith_core::dtype::Integer;
 use megalith_core::{Result, Workers};
 
+use super::pack::{WORD, pack};
+use super::rises;
 use crate::simd::multiversion;
 
 #[cfg(target_arch = "x86_64")]
@@ -26,7 +31,7 @@ mod avx512;
 /// Steps of a part: marks, as bytes, stay in the second-level cache.
 const PART: usize = 1 << 17;
 /// Walks that are made side by side.
-const WALKS: usize = 4;
+const WALKS: usize = 3;
 /// Positions of marks that are found at once.
 const CHUNK: usize = 2048;
 
@@ -54,20 +59,31 @@ fn moved<T: Integer>(value: T, offset: i64) -> T {
     T::from_index(value.to_wrapped_i64().wrapping_add(offset) as usize)
 }
 
-/// Find all pairs of a list that rises.
-pub(super) fn find<T: Integer>(workers: &Workers<'_>, values: &[T], offset: i128) -> Result<Vec<Part>> {
-    let (Some(first), Some(last)) = (values.first(), values.last()) else { return Ok(Vec::new()) };
+/// Find all pairs of a list; None if it does not rise.
+pub(super) fn find<T: Integer>(workers: &Workers<'_>, values: &[T], offset: i128) -> Result<Option<Vec<Part>>> {
+    let (Some(first), Some(last)) = (values.first(), values.last()) else { return Ok(Some(Vec::new())) };
     let (first, last) = (first.to_i128(), last.to_i128());
     let place = |from: i128| values.partition_point(|value| value.to_i128() < from);
     let i = place(first.saturating_sub(offset))..place(last.saturating_sub(offset).saturating_add(1));
     let j = place(first.saturating_add(offset))..place(last.saturating_add(offset).saturating_add(1));
+    // The parts look at the order of the entries in `i`.
+    let inside = if i.is_empty() || j.is_empty() { 0..0 } else { i.clone() };
+    let outside = [0..inside.start, inside.end..values.len()];
+    let blocks = outside
+        .into_iter()
+        .flat_map(|list| ranges(list.len(), BLOCK).map(move |r| list.start + r.start..list.start + r.end));
+    let is_rising =
+        |range: Range<usize>| rises(&values[range.start.min(values.len())..values.len().min(range.end + 1)]);
+    if workers.map(blocks.collect(), |range| Ok(is_rising(range)))?.contains(&false) {
+        return Ok(None);
+    }
     if i.is_empty() || j.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let merge = Merge { entries: &values[i.clone()], partners: &values[j.clone()], offset: offset as i64 };
     let steps = merge.entries.len() + merge.partners.len();
     let parts = (0..steps.div_ceil(PART)).collect();
-    workers.map(parts, |part| {
+    let parts = workers.map(parts, |part| {
         let (from, to) = (part * PART, ((part + 1) * PART).min(steps));
         let mut corners: [_; WALKS + 1] = std::array::from_fn(|k| merge.corner(from + (to - from) * k / WALKS));
         for k in 0..WALKS {
@@ -75,14 +91,18 @@ pub(super) fn find<T: Integer>(workers: &Workers<'_>, values: &[T], offset: i128
             corners[k + 1] = [corners[k + 1][0].max(corners[k][0]), corners[k + 1][1].max(corners[k][1])];
         }
         let ([i0, j0], [i1, j1]) = (corners[0], corners[WALKS]);
+        if !is_rising(i.start + i0..i.start + i1) {
+            return Ok(None);
+        }
         let mut marks = [vec![0; i1 - i0], vec![0; j1 - j0]];
         walk(merge.entries, merge.partners, merge.offset, &corners, &mut marks);
         let marks = marks.map(|marks| packed(&marks));
         // As many of the ones as of the others, unless somebody writes into the list.
         let ones = |marks: &[u64]| marks.iter().map(|word| word.count_ones() as usize).sum::<usize>();
         let count = ones(&marks[0]).min(ones(&marks[1]));
-        Ok(Part { first: [i.start + i0, j.start + j0], marks, count })
-    })
+        Ok(Some(Part { first: [i.start + i0, j.start + j0], marks, count }))
+    })?;
+    Ok(parts.into_iter().collect())
 }
 
 impl<T: Integer> Merge<'_, T> {
@@ -140,11 +160,10 @@ fn plain_walk<T: Integer>(
             break;
         }
         for _ in 0..left {
-            let [a, b, c, d] = &mut at;
+            let [a, b, c] = &mut at;
             step(a);
             step(b);
             step(c);
-            step(d);
         }
     }
     for (at, end) in at.iter_mut().zip(&ends) {
@@ -154,27 +173,15 @@ fn plain_walk<T: Integer>(
     }
 }
 
-/// The lowest bits of bytes of 0 and 1, 64 in a word.
+/// The bits of bytes of 0 and 1, 64 in a word.
 fn packed(marks: &[u8]) -> Vec<u64> {
-    let mut words = vec![0; marks.len().div_ceil(64)];
-    pack(marks, &mut words);
-    words
-}
-
-multiversion!(fn pack[](marks: &[u8], words: &mut [u64]) -> () = plain_pack);
-
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn plain_pack(marks: &[u8], words: &mut [u64]) {
-    // Eight bytes of 0 or 1 in little-endian order times this: their bits in order in the highest byte.
-    const GATHER: u64 = 0x0102_0408_1020_4080;
-    for (marks, word) in marks.chunks(64).zip(words) {
-        let mut block = [0; 64];
-        block[..marks.len()].copy_from_slice(marks);
-        for (k, eight) in block.as_chunks::<8>().0.iter().enumerate() {
-            *word |= u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56 << (8 * k);
-        }
+    let mut words = vec![0; marks.len().div_ceil(WORD)];
+    let (whole, rest) = marks.as_chunks::<WORD>();
+    pack(whole, &mut words);
+    if let Some(word) = words.get_mut(whole.len()) {
+        *word = rest.iter().enumerate().map(|(bit, &mark)| u64::from(mark) << bit).sum();
     }
+    words
 }
 
 /// The positions of marks, a few thousand at a time.

@@ -1,4 +1,4 @@
-//! Scratch of one bit an element.
+//! Scratch of bits: zero, and not touched before it is written.
 
 use megalith_core::blocks::zeros;
 use megalith_core::{Error, Result};

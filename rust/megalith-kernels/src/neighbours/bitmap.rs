@@ -1,0 +1,277 @@
+//! The pairs of a list that rises and has few gaps: 64 values at once, without a search or a comparison of entries.
+//!
+//! The list becomes a map with a bit for each value from its first to its last. The values that have a partner are then
+//! the map *and* the same map moved by the offset, and the place of a value in the list is the number of bits before it:
+//!
+//! ```text
+//! for each item of entries, in parallel:   flags[value] = 1, a byte each;  words = bits of flags
+//!                                          rank = number of entries before each line of words
+//! for each block of words, in parallel:    count = popcount(low & high),  high = the word `distance` bits further
+//! for each block of words, in parallel:    for each bit of low & high:
+//!     pair = rank + popcount(low below the bit),  rank of high + popcount(high below the bit)
+//! ```
+//!
+//! 1. An item begins with a word, so that no two write the same one; its first entries may stand before its own.
+//! 2. Each entry is compared with the next on the way. If one is not below the next, the map is given up.
+//! 3. An offset below zero is the same with both places exchanged.
+//! 4. The pairs are written from the map alone, so that a list that another thread changes is read no second time.
+
+use std::ops::Range;
+
+use megalith_core::blocks::{split_mut, zeros};
+use megalith_core::dtype::Integer;
+use megalith_core::{Result, Workers};
+
+use super::pack::{WORD, pack};
+use super::plain_rises;
+use crate::scratch::Mask;
+use crate::simd::multiversion;
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+/// Words whose bits are flags at first: 8 KiB of them, which stay in the first-level cache.
+const LINE: usize = 128;
+/// Values of a line.
+const VALUES: usize = LINE * WORD;
+/// Entries that make flags without a look at the end of the line.
+const STEP: usize = 16;
+/// Entries of an item.
+const ITEM: usize = 1 << 15;
+/// Words of a block that is counted, some lines.
+const BLOCK: usize = 32 * LINE;
+/// A map is made where there are no more bits than so many an entry.
+const BITS: usize = 24;
+/// Bytes of the result that one item writes: two huge pages.
+const PART: usize = 1 << 22;
+/// Items for a result of fewer bytes than so many parts.
+const PARTS: usize = 16;
+
+type Flags = [u8; VALUES];
+
+/// A bit for each value from the first to the last.
+#[derive(Debug)]
+pub(super) struct Bitmap {
+    /// One more than there are values for.
+    mask: Mask,
+    /// How many entries lie before each line.
+    ranks: Vec<usize>,
+    /// How far partners lie apart.
+    distance: u64,
+    /// Whether the partner is the higher one.
+    is_forward: bool,
+    /// Words that may have a partner.
+    n_low: usize,
+}
+
+/// Which bit the value is.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn bit_of<T: Integer>(value: T, first: T) -> u64 {
+    value.to_wrapped_i64().wrapping_sub(first.to_wrapped_i64()).cast_unsigned()
+}
+
+/// The map of a list, and how many pairs each of its blocks has; None if the list does not rise or has too many gaps.
+pub(super) fn find<T: Integer>(
+    workers: &Workers<'_>,
+    values: &[T],
+    offset: i128,
+) -> Result<Option<(Bitmap, Vec<usize>)>> {
+    let (Some(&first), Some(&last)) = (values.first(), values.last()) else { return Ok(None) };
+    let (span, distance) = (bit_of(last, first), offset.unsigned_abs());
+    let n_words = (span / WORD as u64) as usize + 1;
+    if last < first || distance > u128::from(span) || n_words > (values.len() / WORD * BITS).max(LINE) {
+        return Ok(None);
+    }
+    let distance = distance as u64;
+    let mut starts: Vec<usize> =
+        values.iter().step_by(ITEM).map(|&value| (bit_of(value, first) / WORD as u64) as usize).collect();
+    starts.push(n_words);
+    if !starts.is_sorted() {
+        return Ok(None);
+    }
+    let (mut mask, mut ranks) = (Mask::new(n_words + 1)?, zeros(n_words.div_ceil(LINE))?);
+    let lengths: Vec<_> = starts.windows(2).map(|ends| ends[1] - ends[0]).collect();
+    let lines: Vec<_> = starts.windows(2).map(|ends| ends[1].div_ceil(LINE) - ends[0].div_ceil(LINE)).collect();
+    let mut made = vec![None; lengths.len()];
+    let items = split_mut(mask.words_mut(), &lengths).into_iter().zip(split_mut(&mut ranks, &lines));
+    let items = items.zip(&mut made).enumerate().map(|(k, ((words, ranks), made))| (k, words, ranks, made)).collect();
+    let flags = || Box::new([0; VALUES]);
+    workers.for_each_with(items, flags, |flags, (k, words, ranks, made)| {
+        *made = make(values, k * ITEM, starts[k], words, ranks, flags);
+        Ok(())
+    })?;
+    let mut end = 0;
+    for range in made {
+        match range {
+            Some(range) if range.start == end => end = range.end,
+            _ => return Ok(None),
+        }
+    }
+    if end != values.len() {
+        return Ok(None);
+    }
+    let n_low = ((span - distance) / WORD as u64) as usize + 1;
+    let map = Bitmap { mask, ranks, distance, is_forward: offset >= 0, n_low };
+    let counts = workers.map((0..n_low.div_ceil(BLOCK)).collect(), |block| {
+        let (low, high, shift) = map.block(block);
+        Ok(count(low, high, shift))
+    })?;
+    Ok(Some((map, counts)))
+}
+
+multiversion! {
+    /// Set the bits of the entries from that at `at`, and those before it in the same word; returns which entries, or
+    /// None if they do not rise. The words begin with that of number `start`.
+    fn make[T: Integer](
+        values: &[T], at: usize, start: usize, words: &mut [u64], ranks: &mut [usize], flags: &mut Flags,
+    ) -> Option<Range<usize>> = plain_make
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_make<T: Integer>(
+    values: &[T],
+    at: usize,
+    start: usize,
+    mut words: &mut [u64],
+    ranks: &mut [usize],
+    flags: &mut Flags,
+) -> Option<Range<usize>> {
+    let first = values[0];
+    let place = |value: T| bit_of(value, first);
+    let mut begin = at;
+    while begin > 0 && at - begin < WORD && place(values[begin - 1]) / WORD as u64 == start as u64 {
+        begin -= 1;
+    }
+    // More entries than bits cannot rise.
+    let most = words.len() * WORD;
+    let list = &values[begin..values.len().min(begin + most + 1)];
+    let (mut done, mut word, mut ranks) = (0, start, ranks.iter_mut());
+    while !words.is_empty() {
+        if word.is_multiple_of(LINE)
+            && let Some(rank) = ranks.next()
+        {
+            *rank = begin + done;
+        }
+        let (line, rest) = words.split_at_mut(words.len().min(LINE - word % LINE));
+        let end = ((word + line.len()) * WORD) as u64;
+        let before = done;
+        while let Some(step) = list[done..].first_chunk::<STEP>()
+            && place(step[STEP - 1]) < end
+        {
+            for &value in step {
+                flags[place(value) as usize % VALUES] = 1;
+            }
+            done += STEP;
+        }
+        while done < list.len() && place(list[done]) < end {
+            flags[place(list[done]) as usize % VALUES] = 1;
+            done += 1;
+        }
+        if done > before {
+            pack(&flags.as_chunks().0[word % LINE..], line);
+            flags.fill(0);
+            if !plain_rises(&list[before..list.len().min(done + 1)]) || done > most {
+                return None;
+            }
+        }
+        (word, words) = (word + line.len(), rest);
+    }
+    Some(begin..begin + done)
+}
+
+/// 64 bits from the bit `shift` of a word and the next.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn moved(word: u64, next: u64, shift: u32) -> u64 {
+    word >> shift | next << 1 << (63 - shift)
+}
+
+multiversion!(fn count[](low: &[u64], high: &[u64], shift: u32) -> usize = plain_count);
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_count(low: &[u64], high: &[u64], shift: u32) -> usize {
+    let (high, next) = (&high[..low.len()], &high[1..=low.len()]);
+    (0..low.len()).map(|k| u64::from((low[k] & moved(high[k], next[k], shift)).count_ones())).sum::<u64>() as usize
+}
+
+#[cfg(target_arch = "x86_64")]
+multiversion! {
+    /// Write the pairs of a block, whose words begin with so many entries before them.
+    fn write[](low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is_forward: bool, out: &mut [[i64; 2]]) -> ()
+        = plain_write, avx512 = avx512::write
+}
+#[cfg(not(target_arch = "x86_64"))]
+use plain_write as write;
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_write(low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is_forward: bool, out: &mut [[i64; 2]]) {
+    let (high, next) = (&high[..low.len()], &high[1..=low.len()]);
+    let [mut rank_low, mut rank_high] = ranks;
+    let mut done = 0;
+    for k in 0..low.len() {
+        let (low, high) = (low[k], moved(high[k], next[k], shift));
+        let mut left = low & high;
+        while left != 0 {
+            let below = (left & left.wrapping_neg()) - 1;
+            left &= left - 1;
+            let (i, j) = ((low & below).count_ones() as usize, (high & below).count_ones() as usize);
+            let Some(slot) = out.get_mut(done) else { return };
+            let (i, j) = ((rank_low + i) as i64, (rank_high + j) as i64);
+            *slot = if is_forward { [i, j] } else { [j, i] };
+            done += 1;
+        }
+        rank_low += low.count_ones() as usize;
+        rank_high += high.count_ones() as usize;
+    }
+}
+
+impl Bitmap {
+    /// The words of a block, those that lie the distance further and one more, and by how many bits they are to be moved.
+    fn block(&self, block: usize) -> (&[u64], &[u64], u32) {
+        let range = block * BLOCK..self.n_low.min((block + 1) * BLOCK);
+        let far = (self.distance / WORD as u64) as usize;
+        let words = self.mask.words();
+        let high = &words[range.start + far..=range.end + far];
+        (&words[range], high, (self.distance % WORD as u64) as u32)
+    }
+
+    /// How many entries lie before a bit.
+    fn rank(&self, word: usize, bit: u32) -> usize {
+        let words = &self.mask.words()[word - word % LINE..=word];
+        let (last, before) = words.split_last().map_or((0, words), |(&last, before)| (last, before));
+        let bits: u32 = before.iter().map(|word| word.count_ones()).sum();
+        self.ranks[word / LINE] + (bits + (last & ((1 << bit) - 1)).count_ones()) as usize
+    }
+
+    /// Write the pairs, of which each block has so many.
+    pub(super) fn fill(&self, workers: &Workers<'_>, counts: &[usize], mut out: &mut [[i64; 2]]) -> Result<()> {
+        let enough = (size_of_val(out) / PARTS).min(PART) / size_of::<[i64; 2]>();
+        let (mut items, mut first) = (Vec::new(), 0);
+        let mut n = 0;
+        for (block, count) in counts.iter().enumerate() {
+            n += count;
+            if n > enough || block + 1 == counts.len() {
+                let (part, rest) = out.split_at_mut(n);
+                items.push((first..block + 1, part));
+                (out, first, n) = (rest, block + 1, 0);
+            }
+        }
+        workers.for_each(items, |(blocks, mut out)| {
+            for block in blocks {
+                let (part, rest) = out.split_at_mut(counts[block]);
+                if !part.is_empty() {
+                    let (low, high, shift) = self.block(block);
+                    let word = block * BLOCK;
+                    let far = (self.distance / WORD as u64) as usize;
+                    write(low, high, shift, [self.rank(word, 0), self.rank(word + far, shift)], self.is_forward, part);
+                }
+                out = rest;
+            }
+            Ok(())
+        })
+    }
+}
