@@ -47,18 +47,24 @@ multiversion!(
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain(columns: Columns<'_>, out: &mut [u8], pitch: usize) {
-    by_squares(columns, out, pitch, |square| from_fn(|w| from_fn(|k| square[k][w])));
+    by_squares(columns, out, pitch, |square| from_fn(|w| from_fn(|k| square[k][w])), plain_exchange);
 }
 
-/// [`turn`], with a way to turn eight lines of words.
+/// [`turn`], with a way to turn eight lines of words, and one to exchange parts of words: [`plain_exchange`].
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn by_squares(columns: Columns<'_>, out: &mut [u8], pitch: usize, words: impl Fn([Line; WORDS]) -> [Line; WORDS]) {
+fn by_squares(
+    columns: Columns<'_>,
+    out: &mut [u8],
+    pitch: usize,
+    words: impl Fn([Line; WORDS]) -> [Line; WORDS],
+    exchange: impl Fn(Line, Line, u32) -> (Line, Line),
+) {
     match columns.itemsize {
-        1 => squares::<1, 8>(columns, out, pitch, words),
-        2 => squares::<2, 4>(columns, out, pitch, words),
-        4 => squares::<4, 2>(columns, out, pitch, words),
-        8 => squares::<8, 1>(columns, out, pitch, words),
+        1 => squares::<1, 8>(columns, out, pitch, words, exchange),
+        2 => squares::<2, 4>(columns, out, pitch, words, exchange),
+        4 => squares::<4, 2>(columns, out, pitch, words, exchange),
+        8 => squares::<8, 1>(columns, out, pitch, words, exchange),
         16 => items::<16>(columns, out, pitch),
         _ => items::<0>(columns, out, pitch),
     }
@@ -72,12 +78,13 @@ fn squares<const SIZE: usize, const SUB: usize>(
     out: &mut [u8],
     pitch: usize,
     words: impl Fn([Line; WORDS]) -> [Line; WORDS],
+    exchange: impl Fn(Line, Line, u32) -> (Line, Line),
 ) {
     let side = WORDS * SUB;
+    let mut square = [[[0; WORDS]; SUB]; WORDS];
     for left in (0..columns.wide).step_by(side) {
         let bytes = (columns.wide - left).min(side) * SIZE;
         for top in (0..columns.high).step_by(side) {
-            let mut square = [[[0; WORDS]; SUB]; WORDS];
             for i in 0..SUB {
                 let mut lines = [[0; WORDS]; WORDS];
                 for (k, line) in lines.iter_mut().enumerate() {
@@ -90,7 +97,7 @@ fn squares<const SIZE: usize, const SUB: usize>(
             }
             let rows = &mut out[top * pitch..];
             for (w, group) in square.iter_mut().enumerate() {
-                inside_of_words::<SIZE, SUB>(group);
+                inside_of_words::<SIZE, SUB>(group, &exchange);
                 for (s, line) in group.iter().enumerate() {
                     let row = w * SUB + s;
                     if top + row >= columns.high {
@@ -108,31 +115,34 @@ fn squares<const SIZE: usize, const SUB: usize>(
     }
 }
 
-/// Turn squares of items, of which each line has one of each of its words.
+/// Turn squares of items, of which each line has one in each of its words.
+///
+/// Of squares of any scale, the quarters at the top right and at the bottom left change places.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn inside_of_words<const SIZE: usize, const SUB: usize>(lines: &mut [Line; SUB]) {
-    exchange::<SIZE>(lines, 4);
-    exchange::<SIZE>(lines, 2);
-    exchange::<SIZE>(lines, 1);
-}
-
-/// Of the squares of twice `half` lines, the quarters at the top right and at the bottom left change places.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn exchange<const SIZE: usize>(lines: &mut [Line], half: usize) {
-    let bits = half * SIZE * 8;
-    for square in lines.chunks_exact_mut(2 * half) {
-        let (top, bottom) = square.split_at_mut(half);
-        for (top, bottom) in top.iter_mut().zip(bottom) {
-            for (a, b) in top.iter_mut().zip(bottom) {
-                let (left, right) = (u64::from_le(*a), u64::from_le(*b));
-                let changes = ((left >> bits) ^ right) & (u64::MAX / ((1 << bits) + 1));
-                *b = (right ^ changes).to_le();
-                *a = (left ^ (changes << bits)).to_le();
+fn inside_of_words<const SIZE: usize, const SUB: usize>(
+    lines: &mut [Line; SUB],
+    exchange: &impl Fn(Line, Line, u32) -> (Line, Line),
+) {
+    for half in [4, 2, 1] {
+        for square in lines.chunks_exact_mut(2 * half) {
+            let (top, bottom) = square.split_at_mut(half);
+            for (top, bottom) in top.iter_mut().zip(bottom) {
+                (*top, *bottom) = exchange(*top, *bottom, (half * SIZE * 8) as u32);
             }
         }
     }
+}
+
+/// Of parts of words of `bits` bits, every second of `top` and every first of `bottom` change places.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_exchange(top: Line, bottom: Line, bits: u32) -> (Line, Line) {
+    let firsts = u64::MAX / ((1 << bits) + 1);
+    let both = |k: usize| (u64::from_le(top[k]), u64::from_le(bottom[k]));
+    let first = |(top, bottom): (u64, u64)| (top & firsts) | ((bottom << bits) & !firsts);
+    let second = |(top, bottom): (u64, u64)| ((top >> bits) & firsts) | (bottom & !firsts);
+    (from_fn(|k| first(both(k)).to_le()), from_fn(|k| second(both(k)).to_le()))
 }
 
 /// Items of `SIZE` bytes, or of any size if it is 0, one by one.
