@@ -55,7 +55,15 @@ fn plain_are_inside<S: Integer>(values: &[S], size: usize) -> bool {
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
-    by_groups(values, lut, mode, out, |group, slots| of_two(group, lut, slots))
+    // Inlined, so that it is compiled for the level too.
+    by_groups(
+        values,
+        lut,
+        mode,
+        out,
+        #[inline(always)]
+        |group, slots| of_two(group, lut, slots),
+    )
 }
 
 /// [`look_up`], with a way to load the entries of a group that returns whether it has.
@@ -98,10 +106,19 @@ fn of_two<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GRO
 #[allow(clippy::inline_always)]
 fn of_each<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
     for (slot, &value) in out.iter_mut().zip(values) {
-        let found = entry(value, lut).or_else(|| index_of(value, lut.len(), mode).and_then(|i| lut.get(i)));
-        *slot = *found.ok_or(value)?;
+        *slot = match entry(value, lut) {
+            Some(&found) => found,
+            None => by_mode(value, lut, mode)?,
+        };
     }
     Ok(())
+}
+
+/// The entry of a value that is no index of the table.
+#[cold]
+#[inline(never)]
+fn by_mode<S: Integer, L: Pod>(value: S, lut: &[L], mode: Mode) -> Result<L, S> {
+    index_of(value, lut.len(), mode).and_then(|i| lut.get(i)).copied().ok_or(value)
 }
 
 /// The entry of a value that is an index of the table; a negative one is larger than every table.
