@@ -91,10 +91,16 @@ fn by_groups<S: Integer, L: Pod>(
 #[inline(always)]
 #[allow(clippy::inline_always, clippy::needless_bitwise_bool)] // Compared as vectors, not one after the other.
 fn of_two<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GROUP]) -> bool {
+    let [first, last] = [group[0], group[GROUP - 1]];
+    let are_two = group.iter().fold(true, |are, &value| are & ((value == first) | (value == last)));
+    are_two && of_ends(group, lut, slots)
+}
+
+/// The entries of a group whose values are the first or the last; returns whether both are inside of the table.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn of_ends<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GROUP]) -> bool {
     let ends = [group[0], group[GROUP - 1]];
-    if !group.iter().fold(true, |are, &value| are & ((value == ends[0]) | (value == ends[1]))) {
-        return false;
-    }
     let [Some(&first), Some(&last)] = ends.map(|value| entry(value, lut)) else { return false };
     for (slot, &value) in slots.iter_mut().zip(group) {
         *slot = if value == ends[0] { first } else { last };
