@@ -44,7 +44,8 @@ const ROOT_SEED: u64 = 1;
 ///
 /// # Cost
 /// One pass over memory, and 16 bytes for each block. Where items have gaps between them, a block (or one item) for
-/// each thread; where the first axes are the fast ones, up to 5 MiB for each thread.
+/// each thread; where the first axes are the fast ones, about a MiB for each thread, more where
+/// rows are long and few.
 ///
 /// # Source
 /// `xxhash.xxh3_128_digest` of `source.tobytes()`, or of its blocks and then of their digests.

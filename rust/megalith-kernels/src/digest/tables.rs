@@ -34,7 +34,7 @@ const STAGE: usize = 1 << 15;
 /// A plane of so many bytes stays in the cache while its blocks are gathered one by one.
 const SMALL_PLANE: usize = 1 << 19;
 
-/// Bytes of rows that are gathered at once; they stay in the second-level cache.
+/// Bytes of rows that are gathered at once, about; they stay in the second-level cache.
 const TOGETHER: usize = 1 << 19;
 
 /// Bytes of short rows that one part takes, where rows have few enough.
