@@ -22,8 +22,9 @@ use megalith_core::{Error, Result, Workers};
 
 use crate::runs::{Runs, Segment, Stored};
 
-/// Bytes a thread reads before it looks at the cancel flag.
-const PIECE: usize = 4 << 20;
+/// Bytes a thread reads before it looks at the cancel flag: calls for more take less time for each byte, as long as
+/// there are some for each thread.
+const PIECE: Range<usize> = 4 << 20..16 << 20;
 
 /// Runs a thread reads before it looks at the cancel flag: each may be a call.
 const RUNS: usize = 1 << 14;
@@ -37,6 +38,10 @@ const GAP: u64 = 8 << 10;
 /// ... and the whole no longer than this.
 const SPAN: usize = 1 << 20;
 
+fn piece(workers: &Workers<'_>, bytes: usize) -> usize {
+    (bytes / (8 * workers.threads())).clamp(PIECE.start, PIECE.end)
+}
+
 /// Fill `out` with the bytes at `offset`.
 ///
 /// # Errors
@@ -46,8 +51,9 @@ const SPAN: usize = 1 << 20;
 /// One pass, no memory beside `out`.
 pub fn read_at(workers: &Workers<'_>, file: &File, path: &Path, offset: u64, out: &mut [u8]) -> Result<()> {
     let source = Source { file, path, offset, wanted: out.len() as u64 };
-    let pieces = out.chunks_mut(PIECE).enumerate().collect();
-    workers.for_each(pieces, |(i, piece)| source.fill(offset.saturating_add((i * PIECE) as u64), piece))
+    let size = piece(workers, out.len());
+    let pieces = out.chunks_mut(size).enumerate().collect();
+    workers.for_each(pieces, |(i, piece)| source.fill(offset.saturating_add((i * size) as u64), piece))
 }
 
 /// Fill `out` with the box `ranges` of an array in a file, in C order.
@@ -77,7 +83,7 @@ pub fn read_box(
         return Ok(());
     }
     let source = Source { file, path, offset: runs.start(), wanted: runs.extent() };
-    let size = PIECE.min(runs.run().saturating_mul(RUNS));
+    let size = piece(workers, out.len()).min(runs.run().saturating_mul(RUNS));
     let pieces = out.chunks_mut(size).enumerate().collect();
     workers.for_each_with(pieces, Vec::new, |scratch, (i, piece)| {
         let segments = runs.segments(i * size..i * size + piece.len());
@@ -185,12 +191,14 @@ mod tests {
     use megalith_core::pool::{execute, execute_here};
     use proptest::prelude::*;
 
+    const SIZE: usize = PIECE.start;
+
     #[test]
     fn pieces_arrive_where_they_belong_for_any_number_of_threads() {
-        let bytes = numbered(2 * PIECE + 12_345);
+        let bytes = numbered(2 * SIZE + 12_345);
         let (path, file) = crate::testing::file_of(&bytes);
         for threads in [1, 2, 8] {
-            for (offset, len) in [(0, bytes.len()), (1, bytes.len() - 1), (77, PIECE), (78, PIECE + 1), (5, 0)] {
+            for (offset, len) in [(0, bytes.len()), (1, bytes.len() - 1), (77, SIZE), (78, SIZE + 1), (5, 0)] {
                 let mut out = vec![0; len];
                 execute(threads, |_| true, |w| read_at(w, &file, &path, offset as u64, &mut out)).unwrap();
                 assert!(out == bytes[offset..offset + len]);
@@ -200,20 +208,20 @@ mod tests {
 
     #[test]
     fn a_short_file_is_an_error_that_counts_the_bytes_there_are() {
-        let (path, file) = crate::testing::file_of(&numbered(PIECE + 1000));
+        let (path, file) = crate::testing::file_of(&numbered(SIZE + 1000));
         for threads in [1, 8] {
-            for (offset, done) in [(0, PIECE + 1000), (500, PIECE + 500), (9 * PIECE, 0)] {
-                let mut out = vec![0; 3 * PIECE];
+            for (offset, done) in [(0, SIZE + 1000), (500, SIZE + 500), (9 * SIZE, 0)] {
+                let mut out = vec![0; 3 * SIZE];
                 let result = execute(threads, |_| true, |w| read_at(w, &file, &path, offset as u64, &mut out));
                 let Err(Error::FileRead { offset: at, wanted, done: got, .. }) = result else { panic!("{result:?}") };
-                assert_eq!((at, wanted, got), (offset as u64, 3 * PIECE as u64, done as u64));
+                assert_eq!((at, wanted, got), (offset as u64, 3 * SIZE as u64, done as u64));
             }
         }
-        let array = Stored { offset: 0, shape: &[PIECE, 2], itemsize: 1 };
-        let mut out = vec![0; PIECE];
-        let result = execute(2, |_| true, |w| read_box(w, &file, &path, &array, &[0..PIECE, 1..2], &mut out));
+        let array = Stored { offset: 0, shape: &[SIZE, 2], itemsize: 1 };
+        let mut out = vec![0; SIZE];
+        let result = execute(2, |_| true, |w| read_box(w, &file, &path, &array, &[0..SIZE, 1..2], &mut out));
         let Err(Error::FileRead { offset: 1, wanted, done, .. }) = result else { panic!("{result:?}") };
-        assert_eq!((wanted, done), (2 * PIECE as u64 - 1, PIECE as u64 + 999));
+        assert_eq!((wanted, done), (2 * SIZE as u64 - 1, SIZE as u64 + 999));
     }
 
     #[test]

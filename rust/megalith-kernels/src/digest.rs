@@ -15,6 +15,7 @@
 //!    filled at once, column by column.
 
 mod tables;
+mod turn;
 
 use std::ops::Range;
 
@@ -22,7 +23,7 @@ use megalith_core::blocks::{ranges, zeros};
 use megalith_core::{Result, SourceView, Workers};
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
-use tables::{Part, Table};
+use tables::{Part, Scratch, Table};
 
 /// Bytes of a block.
 pub const BLOCK_BYTES: usize = 1 << 16;
@@ -43,7 +44,8 @@ const ROOT_SEED: u64 = 1;
 ///
 /// # Cost
 /// One pass over memory, and 16 bytes for each block. Where items have gaps between them, a block (or one item) for
-/// each thread; where the first axes are the fast ones, up to 5 MiB for each thread.
+/// each thread; where the first axes are the fast ones, about a MiB for each thread, more where
+/// rows are long and few.
 ///
 /// # Source
 /// `xxhash.xxh3_128_digest` of `source.tobytes()`, or of its blocks and then of their digests.
@@ -69,19 +71,20 @@ pub fn digest(workers: &Workers<'_>, source: &SourceView<'_>) -> Result<[u8; 16]
         let view = source.clone().coalesce();
         let table = Table::of(&view);
         let parts = match &table {
-            Some(table) => table.parts(),
+            Some(table) => table.parts(workers.threads()),
             None => ranges(blocks.count(), GROUP).map(Part::Blocks).collect(),
         };
         let mut found: Vec<Vec<(usize, u128)>> = parts.iter().map(|_| Vec::new()).collect();
-        workers.for_each_with(parts.into_iter().zip(&mut found).collect(), Vec::new, |scratch, (part, found)| {
+        let items = parts.into_iter().zip(&mut found).collect();
+        workers.for_each_with(items, Scratch::default, |scratch, (part, found)| {
             let mut keep = |block, digest| found.push((block, digest));
             match part {
                 Part::Blocks(range) => range.into_iter().try_for_each(|block| {
                     workers.check()?;
-                    keep(block, xxh3_128(gathered(&view, blocks.bytes(block), scratch)?));
+                    keep(block, xxh3_128(gathered(&view, blocks.bytes(block), &mut scratch.rows)?));
                     Ok(())
                 }),
-                Part::Rows(band) => band.digests(&blocks, scratch, keep),
+                Part::Rows(band) => band.digests(workers, &blocks, scratch, keep),
                 Part::Columns(columns) => columns.digests(workers, &blocks, scratch, keep),
             }
         })?;

@@ -23,6 +23,8 @@ mod turn;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use self::turn::avx512::turned;
 pub(crate) use self::turn::{SIDE, to_lines};
 
 /// Elements that pass through a buffer at once.

@@ -3,19 +3,14 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::cells::{move_cells, turn_cells};
 use super::layout::{Layout, c_strides, checked_len};
 use crate::dtype::{Element, Pod};
 
 /// Bytes of a line of memory.
 const LINE: usize = 64;
 
-/// Bytes of a column that [`SourceView::gather_table`] moves at once: some lines, which memory gives sooner than as
-/// many lines of different places.
-const PIECE: usize = 8 * LINE;
-
-/// Bytes of columns on their way to rows; half of a first-level cache.
-const STAGE: usize = 1 << 14;
+/// Columns that [`SourceView::gather_columns`] asks memory for ahead.
+const AHEAD: usize = 8;
 
 /// Elements that are only read.
 #[derive(Clone, Debug)]
@@ -290,68 +285,67 @@ impl<'a> SourceView<'a> {
         });
     }
 
-    /// Copy a part of the view as a table into `out`, row by row: rows are positions of the first axis, columns are
-    /// C-order positions of the axes behind it.
+    /// Copy a part of the view as a table into `out`, column by column, each column `pitch` bytes behind the one before:
+    /// rows are positions of the first axis, columns are C-order positions of the axes behind it.
     ///
     /// For views whose first axis has the smallest stride: each line of memory is read once for all the rows it holds,
-    /// where [`SourceView::gather_bytes`] comes back to it for each row.
+    /// where [`SourceView::gather_bytes`] comes back to it for each row. What lies between two columns in `out` stays.
     ///
     /// # Panics
-    /// If `out` does not have the bytes of the table, a range leaves the view, or the view has no axes.
-    pub fn gather_table(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [u8]) {
+    /// If `out` ends before the last column does, the pitch is shorter than a column, a range leaves the view, or the
+    /// view has no axes.
+    pub fn gather_columns(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [u8], pitch: usize) {
         match self.itemsize {
-            1 => self.gather_cells::<1>(rows, columns, out),
-            2 => self.gather_cells::<2>(rows, columns, out),
-            4 => self.gather_cells::<4>(rows, columns, out),
-            8 => self.gather_cells::<8>(rows, columns, out),
-            16 => self.gather_cells::<16>(rows, columns, out),
-            _ => self.gather_cells::<0>(rows, columns, out),
+            1 => self.gather_cells::<1>(rows, columns, out, pitch),
+            2 => self.gather_cells::<2>(rows, columns, out, pitch),
+            4 => self.gather_cells::<4>(rows, columns, out, pitch),
+            8 => self.gather_cells::<8>(rows, columns, out, pitch),
+            16 => self.gather_cells::<16>(rows, columns, out, pitch),
+            _ => self.gather_cells::<0>(rows, columns, out, pitch),
         }
     }
 
-    /// [`SourceView::gather_table`] of items of `SIZE` bytes, or of any size if it is 0.
-    fn gather_cells<const SIZE: usize>(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [u8]) {
+    /// [`SourceView::gather_columns`] of items of `SIZE` bytes, or of any size if it is 0.
+    fn gather_cells<const SIZE: usize>(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [u8], pitch: usize) {
         let itemsize = if SIZE == 0 { self.itemsize } else { SIZE };
         assert_eq!(itemsize, self.itemsize, "the items of the view");
-        let (row, height, width) = (self.layout.strides[0], rows.len(), columns.len());
         assert!(rows.start <= rows.end && rows.end <= self.layout.shape[0], "rows inside of the view");
-        assert_eq!(out.len(), height * width * itemsize, "a buffer of the bytes of the table");
-        let (pitch, first) = (width * itemsize, rows.start as isize * row);
-        let high = (PIECE / itemsize.max(1)).clamp(1, height.max(1));
-        let wide = (STAGE / (high * itemsize).max(1)).max(1);
-        let mut stage = [0; STAGE];
-        let mut done = 0;
-        self.layout.behind_first().for_each_run(columns, |offset, run, column| {
-            for (left, top) in (0..run).step_by(wide).flat_map(|j| (0..height).step_by(high).map(move |i| (j, i))) {
-                let (high, wide) = (high.min(height - top), wide.min(run - left));
-                let from = self.ptr.wrapping_offset(first + offset + top as isize * row + left as isize * column);
-                let to = out[top * pitch + (done + left) * itemsize..].as_mut_ptr();
-                let piece = high * itemsize;
-                let is_staged = high > 1 && piece >= LINE && row == itemsize as isize;
-                if is_staged {
-                    for (j, column_) in stage.chunks_exact_mut(piece).take(wide).enumerate() {
-                        // SAFETY: `high` items inside of the view that follow each other.
+        let (row, bytes) = (self.layout.strides[0], rows.len() * itemsize);
+        assert!(bytes <= pitch, "columns beside each other");
+        if bytes == 0 || columns.is_empty() {
+            return;
+        }
+        let start = self.ptr.wrapping_offset(rows.start as isize * row);
+        // Columns along the last axis are all as far from each other.
+        let width = self.layout.shape[1..].last().copied().unwrap_or(1);
+        let (mut at, mut done) = (columns.start % width, 0);
+        self.layout.behind_first().for_each_run(columns, |offset, run, step| {
+            for (j, left) in (0..run).zip((1..=width - at).rev()) {
+                let column = start.wrapping_offset(offset + j as isize * step);
+                let out = &mut out[(done + j) * pitch..][..bytes];
+                if row != itemsize as isize {
+                    for (i, slot) in out.chunks_exact_mut(itemsize).enumerate() {
+                        // SAFETY: an item of a row and a column inside of the view; `slot` is one item long.
                         #[allow(unsafe_code)]
                         unsafe {
-                            let from = from.wrapping_offset(j as isize * column);
-                            std::ptr::copy_nonoverlapping(from, column_.as_mut_ptr(), piece);
+                            let item = column.wrapping_offset(i as isize * row);
+                            std::ptr::copy_nonoverlapping(item, slot.as_mut_ptr(), itemsize);
                         }
                     }
+                    continue;
                 }
-                // SAFETY: cells of rows and of a run inside of the view, or of the stage, which holds `wide` pieces
-                // (more than one item in a piece means that it has at most `PIECE` bytes). In `out`, which nobody else
-                // has, they lie in `high` of `height` rows, `wide` from item `done + left` on of the `width` that all
-                // runs have together; its length was asserted above.
+                if left > AHEAD {
+                    prefetch(column.wrapping_offset(AHEAD as isize * step), bytes);
+                }
+                // SAFETY: items of consecutive rows inside of the view that follow each other; `out` is as long, and a
+                // buffer that nobody else has.
                 #[allow(unsafe_code)]
                 unsafe {
-                    if is_staged {
-                        turn_cells::<SIZE>(stage.as_ptr(), piece, to, pitch, (high, wide), itemsize);
-                    } else {
-                        move_cells::<SIZE>(from, (row, column), to, pitch, (high, wide), itemsize);
-                    }
+                    std::ptr::copy_nonoverlapping(column, out.as_mut_ptr(), bytes);
                 }
             }
             done += run;
+            at = 0;
         });
     }
 
@@ -369,4 +363,18 @@ impl<'a> SourceView<'a> {
         #[allow(unsafe_code)]
         Some(unsafe { std::slice::from_raw_parts(self.ptr.wrapping_offset(self.layout.offset), len) })
     }
+}
+
+/// Ask for lines of memory that will be read soon.
+#[inline(always)]
+#[allow(clippy::inline_always, unsafe_code)]
+fn prefetch(start: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..bytes).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint that never faults, whatever the address; all x86-64 processors have it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, bytes);
 }

@@ -18,25 +18,37 @@ use megalith_core::blocks::{ranges, unravel};
 use megalith_core::{Result, SourceView, Workers};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
+use super::turn::{self, LINE, turn};
 use super::{BLOCK_BYTES, Blocks, buffer, gathered};
 
-/// Bytes of a line of memory.
-const LINE: usize = 64;
+/// Bytes of a column that are read at once, at most: memory gives some lines of one place sooner than as many lines of
+/// different places.
+const PIECE: usize = 32 * LINE;
 
-/// Bytes of the rows of a part along the fastest axis, about.
-const WIDTH: usize = 8 * LINE;
+/// Bytes of a column that are read at once, at least, where there are so many.
+const LEAST: usize = 4 * LINE;
+
+/// Bytes of columns on their way to rows.
+const STAGE: usize = 1 << 15;
 
 /// A plane of so many bytes stays in the cache while its blocks are gathered one by one.
 const SMALL_PLANE: usize = 1 << 19;
 
-/// Bytes of short rows that are gathered at once: at least and at most, where there are so many.
-const TOGETHER: Range<usize> = 1 << 20..4 << 20;
+/// Bytes of rows that are gathered at once, about; they stay in the second-level cache.
+const TOGETHER: usize = 1 << 19;
+
+/// Bytes of short rows that one part takes, where rows have few enough.
+const SHORT: Range<usize> = 1 << 18..4 << 20;
 
 /// Bytes of a long row that one part takes, at most.
 const LONG: usize = 2 << 20;
 
-/// Bytes of a row that are gathered at once: rows of a power of two would displace each other in the cache.
-const STRIP: usize = 49 * LINE;
+/// Memory of a thread.
+#[derive(Default)]
+pub(super) struct Scratch {
+    columns: Vec<u8>,
+    pub(super) rows: Vec<u8>,
+}
 
 /// A view as planes of rows.
 pub(super) struct Table<'a> {
@@ -93,22 +105,32 @@ impl<'a> Table<'a> {
         self.row_bytes() * self.view.shape()[self.axis]
     }
 
+    /// Rows that are gathered at once: whole lines of memory of each column.
+    fn height(&self, threads: usize) -> usize {
+        let lines = |bytes: usize| bytes.next_multiple_of(LINE) / self.step;
+        if self.row_bytes() <= BLOCK_BYTES {
+            return lines((TOGETHER / self.row_bytes() * self.step).max(LEAST));
+        }
+        let bytes = self.view.shape()[self.axis] * self.step;
+        let parts = bytes.div_ceil(PIECE).next_multiple_of(threads);
+        lines(bytes.div_ceil(parts).max(2 * LINE))
+    }
+
     /// Parts that have all blocks among them.
-    pub(super) fn parts(&'a self) -> Vec<Part<'a>> {
+    pub(super) fn parts(&'a self, threads: usize) -> Vec<Part<'a>> {
         let shape = self.view.shape();
         let planes: usize = shape[..self.axis].iter().product();
-        let wide = WIDTH.div_ceil(self.step);
+        let height = self.height(threads);
         let mut parts = Vec::new();
         for plane in 0..planes {
             if self.row_bytes() <= BLOCK_BYTES {
-                let [least, most] = [TOGETHER.start, TOGETHER.end].map(|bytes| bytes / self.row_bytes());
-                let height = wide.clamp(least, most);
-                parts
-                    .extend(ranges(shape[self.axis], height).map(|rows| Part::Rows(Band { table: self, plane, rows })));
+                let rows = (self.plane_bytes() / 32).clamp(SHORT.start, SHORT.end) / self.row_bytes();
+                let rows = rows.next_multiple_of(height);
+                parts.extend(ranges(shape[self.axis], rows).map(|rows| Part::Rows(Band { table: self, plane, rows })));
                 continue;
             }
             let columns = self.row_len().div_ceil(self.row_bytes().div_ceil(LONG));
-            for rows in ranges(shape[self.axis], wide) {
+            for rows in ranges(shape[self.axis], height) {
                 parts.extend(ranges(self.row_len(), columns).map(|columns| {
                     Part::Columns(Columns { band: Band { table: self, plane, rows: rows.clone() }, columns })
                 }));
@@ -125,36 +147,65 @@ impl<'a> Table<'a> {
     }
 }
 
+/// A part of a plane, row by row.
+fn gather<'s>(
+    plane: &SourceView<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    scratch: &'s mut Scratch,
+) -> Result<&'s mut [u8]> {
+    let itemsize = plane.itemsize();
+    let width = columns.len() * itemsize;
+    let out = buffer(&mut scratch.rows, rows.len() * width)?;
+    let high = (PIECE / itemsize).clamp(1, rows.len().max(1));
+    // An odd number of lines, so that columns do not displace each other in the cache.
+    let pitch = ((high * itemsize).div_ceil(LINE) | 1) * LINE;
+    let side = (LINE / itemsize).max(1);
+    let wide = (STAGE / pitch).next_multiple_of(side).max(side);
+    let stage = buffer(&mut scratch.columns, wide * pitch)?;
+    for piece in ranges(rows.len(), high) {
+        let out = &mut out[piece.start * width..];
+        let rows = rows.start + piece.start..rows.start + piece.end;
+        for strip in ranges(columns.len(), wide) {
+            let (high, wide) = (rows.len(), strip.len());
+            let columns = columns.start + strip.start..columns.start + strip.end;
+            plane.gather_columns(rows.clone(), columns, stage, pitch);
+            let columns = turn::Columns { bytes: stage, pitch, itemsize, high, wide };
+            turn(columns, &mut out[strip.start * itemsize..], width);
+        }
+    }
+    Ok(out)
+}
+
 impl Band<'_> {
     /// The digests of the blocks that begin in the rows.
     pub(super) fn digests(
         self,
+        workers: &Workers<'_>,
         blocks: &Blocks,
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
         mut keep: impl FnMut(usize, u128),
     ) -> Result<()> {
-        let (table, rows) = (self.table, self.rows.clone());
-        let mine = Blocks::beginning_in(self.byte(rows.start, 0)..self.byte(rows.end, 0));
-        if mine.is_empty() {
-            return Ok(());
-        }
-        let height = table.view.shape()[table.axis];
-        let (first, end) = (self.byte(rows.start, 0), self.byte(height, 0));
-        let last = blocks.bytes(mine.end - 1).end.min(end) - self.byte(0, 0);
-        let rows = rows.start..last.div_ceil(table.row_bytes());
-        let out = buffer(scratch, rows.len() * table.row_bytes())?;
-        table.plane(self.plane).gather_table(rows, 0..table.row_len(), out);
+        let table = self.table;
+        let (start, end) = (self.byte(0, 0), self.byte(table.view.shape()[table.axis], 0));
+        let mut mine = Blocks::beginning_in(self.byte(self.rows.start, 0)..self.byte(self.rows.end, 0));
         let mut crossing = None;
-        for block in mine {
-            let bytes = blocks.bytes(block);
-            if bytes.end <= end {
-                keep(block, xxh3_128(&out[bytes.start - first..bytes.end - first]));
-            } else {
-                crossing = Some(block);
-            }
+        if !mine.is_empty() && blocks.bytes(mine.end - 1).end > end {
+            mine.end -= 1;
+            crossing = Some(mine.end);
+        }
+        let mut stream = Stream::of(mine, blocks);
+        let plane = table.plane(self.plane);
+        let last = stream.stop.saturating_sub(start).div_ceil(table.row_bytes());
+        while stream.next < stream.stop {
+            workers.check()?;
+            let row = (stream.next - start) / table.row_bytes();
+            let rows = row..(row + table.height(workers.threads())).min(last);
+            let out = gather(&plane, rows, 0..table.row_len(), scratch)?;
+            stream.feed(self.byte(row, 0), out, blocks, &mut keep);
         }
         if let Some(block) = crossing {
-            keep(block, xxh3_128(gathered(table.view, blocks.bytes(block), scratch)?));
+            keep(block, xxh3_128(gathered(table.view, blocks.bytes(block), &mut scratch.rows)?));
         }
         Ok(())
     }
@@ -172,7 +223,7 @@ impl Columns<'_> {
         self,
         workers: &Workers<'_>,
         blocks: &Blocks,
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
         mut keep: impl FnMut(usize, u128),
     ) -> Result<()> {
         let Self { band, columns } = self;
@@ -199,19 +250,19 @@ impl Columns<'_> {
         let plane = table.plane(band.plane);
         let behind = rows.start + 1..(rows.end + 1).min(height);
         for (rows, columns) in [(rows, columns.start..reach[0]), (behind, 0..reach[1])] {
-            for strip in ranges(columns.len(), (STRIP / table.view.itemsize()).max(1)) {
+            let strip = TOGETHER / rows.len().max(1) / table.view.itemsize();
+            for strip in ranges(columns.len(), strip.next_multiple_of(LINE)) {
                 workers.check()?;
                 let strip = columns.start + strip.start..columns.start + strip.end;
                 let width = strip.len() * table.view.itemsize();
-                let out = buffer(scratch, rows.len() * width)?;
-                plane.gather_table(rows.clone(), strip.clone(), out);
+                let out = gather(&plane, rows.clone(), strip.clone(), scratch)?;
                 for ((row, bytes), stream) in rows.clone().zip(out.chunks_exact(width)).zip(&mut streams) {
                     stream.feed(band.byte(row, strip.start), bytes, blocks, &mut keep);
                 }
             }
         }
         if let Some(block) = crossing {
-            keep(block, xxh3_128(gathered(table.view, blocks.bytes(block), scratch)?));
+            keep(block, xxh3_128(gathered(table.view, blocks.bytes(block), &mut scratch.rows)?));
         }
         Ok(())
     }
@@ -240,6 +291,12 @@ impl Stream {
             debug_assert!(at <= self.next, "bytes come in order");
             let end = blocks.bytes(self.block).end;
             let upto = end.min(stop);
+            if upto - self.next == BLOCK_BYTES {
+                keep(self.block, xxh3_128(&bytes[self.next - at..upto - at]));
+                self.next = upto;
+                self.block += 1;
+                continue;
+            }
             self.hasher.update(&bytes[self.next - at..upto - at]);
             self.next = upto;
             if upto == end {

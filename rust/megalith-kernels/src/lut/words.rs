@@ -55,7 +55,15 @@ fn plain_are_inside<S: Integer>(values: &[S], size: usize) -> bool {
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
-    by_groups(values, lut, mode, out, |group, slots| of_two(group, lut, slots))
+    // Inlined, so that it is compiled for the level too.
+    by_groups(
+        values,
+        lut,
+        mode,
+        out,
+        #[inline(always)]
+        |group, slots| of_two(group, lut, slots),
+    )
 }
 
 /// [`look_up`], with a way to load the entries of a group that returns whether it has.
@@ -83,10 +91,16 @@ fn by_groups<S: Integer, L: Pod>(
 #[inline(always)]
 #[allow(clippy::inline_always, clippy::needless_bitwise_bool)] // Compared as vectors, not one after the other.
 fn of_two<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GROUP]) -> bool {
+    let [first, last] = [group[0], group[GROUP - 1]];
+    let are_two = group.iter().fold(true, |are, &value| are & ((value == first) | (value == last)));
+    are_two && of_ends(group, lut, slots)
+}
+
+/// The entries of a group whose values are the first or the last; returns whether both are inside of the table.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn of_ends<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GROUP]) -> bool {
     let ends = [group[0], group[GROUP - 1]];
-    if !group.iter().fold(true, |are, &value| are & ((value == ends[0]) | (value == ends[1]))) {
-        return false;
-    }
     let [Some(&first), Some(&last)] = ends.map(|value| entry(value, lut)) else { return false };
     for (slot, &value) in slots.iter_mut().zip(group) {
         *slot = if value == ends[0] { first } else { last };
@@ -98,10 +112,19 @@ fn of_two<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GRO
 #[allow(clippy::inline_always)]
 fn of_each<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
     for (slot, &value) in out.iter_mut().zip(values) {
-        let found = entry(value, lut).or_else(|| index_of(value, lut.len(), mode).and_then(|i| lut.get(i)));
-        *slot = *found.ok_or(value)?;
+        *slot = match entry(value, lut) {
+            Some(&found) => found,
+            None => by_mode(value, lut, mode)?,
+        };
     }
     Ok(())
+}
+
+/// The entry of a value that is no index of the table.
+#[cold]
+#[inline(never)]
+fn by_mode<S: Integer, L: Pod>(value: S, lut: &[L], mode: Mode) -> Result<L, S> {
+    index_of(value, lut.len(), mode).and_then(|i| lut.get(i)).copied().ok_or(value)
 }
 
 /// The entry of a value that is an index of the table; a negative one is larger than every table.

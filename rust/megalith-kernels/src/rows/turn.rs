@@ -3,7 +3,7 @@
 use crate::simd::multiversion;
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod avx512;
 #[cfg(not(target_arch = "x86_64"))]
 mod avx512 {
     pub(super) use super::plain_to_lines as to_lines;

@@ -41,8 +41,9 @@ pub(super) fn to_lines(from: &[f64], columns: usize, to: &mut [f64]) {
 }
 
 /// Pairs of lines, then pairs of pairs, then all eight.
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn turned(square: &[[f64; SIDE]; SIDE]) -> [[f64; SIDE]; SIDE] {
+pub(crate) fn turned(square: &[[f64; SIDE]; SIDE]) -> [[f64; SIDE]; SIDE] {
     let [a, b, c, d, e, f, g, h] = square.map(bytemuck::cast::<[f64; SIDE], __m512d>);
     let [even0, even2] = quarters(_mm512_unpacklo_pd(a, b), _mm512_unpacklo_pd(c, d));
     let [even4, even6] = quarters(_mm512_unpacklo_pd(e, f), _mm512_unpacklo_pd(g, h));
@@ -54,6 +55,7 @@ fn turned(square: &[[f64; SIDE]; SIDE]) -> [[f64; SIDE]; SIDE] {
 }
 
 /// The first and third, and the second and fourth quarters of two vectors.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn quarters(a: __m512d, b: __m512d) -> [__m512d; 2] {
     [_mm512_shuffle_f64x2::<0x88>(a, b), _mm512_shuffle_f64x2::<0xDD>(a, b)]
