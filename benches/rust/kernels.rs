@@ -55,7 +55,7 @@ fn positions(c: &mut Criterion) {
 }
 
 fn tables(c: &mut Criterion) {
-    fn table<S: Element + megalith_core::dtype::Integer, L: Element>(
+    fn table<S: Element + megalith_core::dtype::Integer, L: Element + bytemuck::Pod>(
         c: &mut Criterion,
         name: &str,
         source: &[S],
