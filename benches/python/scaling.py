@@ -15,7 +15,7 @@ import scipy.ndimage
 import megalith
 from megalith.arrays.blocks import thread_count
 from megalith.cli.bench import machine
-from megalith.cli.workloads import Workload, measure
+from megalith.cli.workloads import Workload, measure, searched_pairs
 
 RANDOM = np.random.default_rng(0)
 POWERS = 2 ** np.arange(27).reshape(3, 3, 3)
@@ -45,13 +45,12 @@ def small(n):
         lambda: np.add.reduceat(values, starts, dtype=np.uint64),
     )
 
-    def pairs():
-        j = np.searchsorted(indices, indices + 5)
-        j[j == n] = 0
-        i = np.flatnonzero(indices[j] == indices + 5)
-        return np.stack([i, j[i]], axis=1)
-
-    yield "neighbours", lambda: megalith.neighbours(indices, 5), "numpy.searchsorted", pairs
+    yield (
+        "neighbours",
+        lambda: megalith.neighbours(indices, 5),
+        "numpy.searchsorted",
+        lambda: searched_pairs(indices, 5),
+    )
     yield (
         "apply_lut_to_index",
         lambda: megalith.apply_lut_to_index(mask, POWERS, RULES),

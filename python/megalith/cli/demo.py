@@ -21,6 +21,7 @@ import numpy as np
 import megalith
 from megalith._checks import positive_int
 from megalith._optional import require
+from megalith.cli.workloads import searched_pairs
 from megalith.exceptions import DTypeError, ShapeError
 from megalith.mock import artificial_volume
 
@@ -146,14 +147,6 @@ def _volume(path: Path | None, job: Job, processes: int | None) -> AnyArray:
     span = float(finite.max() - finite.min()) or 1.0
     scaled: npt.NDArray[np.uint8] = ((finite - finite.min()) * (255 / span)).astype(np.uint8)
     return scaled
-
-
-def _pairs(flat: AnyArray, offset: int) -> AnyArray:
-    """Find neighbours as NumPy's users do: by bisection."""
-    j = np.searchsorted(flat, flat + offset)
-    j[j == len(flat)] = 0
-    i = np.flatnonzero(flat[j] == flat + offset)
-    return np.stack([i, j[i]], axis=1)
 
 
 def surroundings() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
@@ -287,7 +280,7 @@ def _neighbours(job: Job, mask: AnyArray) -> int:
             f"neighbours along axis {axis}",
             lambda offset=offset: megalith.neighbours(indices, offset),  # type: ignore[misc]
             "numpy.searchsorted",
-            lambda offset=offset: _pairs(indices, offset),  # type: ignore[misc]
+            lambda offset=offset: searched_pairs(indices, offset),  # type: ignore[misc]
             indices.nbytes,
         )
         total += len(pairs)

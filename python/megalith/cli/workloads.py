@@ -408,6 +408,14 @@ def _sums(elements: int, threads: int | None) -> Iterator[Workload]:
         )
 
 
+def searched_pairs(indices: AnyArray, offset: int) -> AnyArray:
+    """Find pairs of a sorted list as NumPy's users do: by bisection."""
+    j = np.searchsorted(indices, indices + offset)
+    j[j == len(indices)] = 0
+    i = np.flatnonzero(indices[j] == indices + offset)
+    return np.stack([i, j[i]], axis=1)
+
+
 def none(_: Any) -> None:
     """Take a result for one that is not compared."""
 
@@ -418,20 +426,13 @@ def _pairs(elements: int, threads: int | None) -> Iterator[Workload]:
         chosen = _random().random(int(n / density), dtype=np.float32) < density
         indices = np.flatnonzero(chosen)
         for offset in (1, 1000, 1_000_000):
-
-            def with_pairs(a: AnyArray = indices, offset: int = offset) -> AnyArray:
-                j = np.searchsorted(a, a + offset)
-                j[j == len(a)] = 0
-                i = np.flatnonzero(a[j] == a + offset)
-                return np.stack([i, j[i]], axis=1)
-
             yield Workload(
                 f"neighbours, {density:.0%} of the span, offset {offset:,}",
                 indices.nbytes,
                 lambda a=indices, o=offset: megalith.neighbours(a, o, threads),  # type: ignore[misc]
                 {
                     "numpy.searchsorted": lambda a=indices, o=offset: none(np.searchsorted(a, a + o)),  # type: ignore[misc]
-                    "numpy.searchsorted, pairs": with_pairs,
+                    "numpy.searchsorted, pairs": lambda a=indices, o=offset: searched_pairs(a, o),  # type: ignore[misc]
                 },
                 {"numpy.searchsorted": 30.0},
                 essential=offset == 1000,

@@ -116,8 +116,9 @@ fn window<const W: usize, const FUSED: bool>(taps: &Taps, x: &[f64], pitch: usiz
 #[allow(clippy::inline_always)]
 fn window_row<const W: usize>(x: &[f64], at: usize) -> [f64; W] {
     debug_assert!(at + W <= x.len());
-    // SAFETY: the callers give `last + ROWS` rows of a multiple of `W` lanes, and `block` asks for no row beyond them
-    // and for whole vectors of lanes.
+    // SAFETY: `window` and its twin cut `x` to `last + ROWS` rows of whole vectors (asserted there), and `block` asks for
+    // no row beyond them and for no lane from which on less than a vector is left; `plain_along` cuts `x` to as many
+    // entries as its outputs need.
     #[allow(unsafe_code)]
     unsafe {
         x.as_ptr().add(at).cast::<[f64; W]>().read_unaligned()

@@ -26,6 +26,7 @@ type Four = [__m512d; ROWS];
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 pub(super) fn down(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
     let last = taps.weights.len() - 1;
+    assert!(pitch.is_multiple_of(W), "whole vectors");
     for (k, out) in out.chunks_exact_mut(ROWS * pitch).enumerate() {
         let x = &x[k * ROWS * pitch..][..(last + ROWS) * pitch];
         let vector = |i: usize, lane: usize| bytemuck::cast(window_row::<W>(x, i * pitch + lane));
