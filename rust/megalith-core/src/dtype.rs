@@ -17,7 +17,7 @@ pub type c128 = Complex<f64>;
 /// A byte that means a truth value.
 ///
 /// NumPy stores True as 1, but views of other memory hold any byte; Rust's `bool` would make those undefined behaviour.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct Bool8(pub u8);
 
@@ -36,7 +36,7 @@ mod sealed {
 /// A type for which every pattern of bytes is a value, so that memory of unknown content may be read as it.
 ///
 /// Sealed: [`crate::view`] relies on it for soundness.
-pub trait Pod: sealed::Sealed + Copy + Default + Send + Sync + 'static {}
+pub trait Pod: sealed::Sealed + bytemuck::Pod + Default + Send + Sync {}
 
 /// A [`Pod`] that is an element type of NumPy.
 pub trait Element: Pod + PartialEq + std::fmt::Debug {

@@ -13,8 +13,7 @@
 //! Wide strips whose rows are slices of memory are summed straight from there (`correlate1d/direct.rs`). All others
 //! are copied as doubles into a small buffer first, row after row along the axis (`correlate1d/sweep.rs`). Lines along
 //! an axis that is contiguous in memory are turned on the way into the buffer and on the way out of it, eight at a
-//! time, so that they are lanes too. Where taps are few it costs less to walk along a line as it is
-//! (`correlate1d/lines.rs`), and a line that is alone or too long is a strip of one lane (`correlate1d/taps.rs`).
+//! time, so that they are lanes too; a line that is alone is a strip of one lane.
 //!
 //! # Tricks
 //! 1. The order of the additions is SciPy's, so the vectors hold independent sums rather than parts of one.
@@ -32,10 +31,10 @@
 
 mod direct;
 mod extension;
-mod lines;
 mod sums;
 mod sweep;
 mod taps;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -83,10 +82,6 @@ const MIN_ROWS: usize = 256;
 const STRIP: usize = 512;
 /// A strip of fewer lanes is narrow.
 const WIDE: usize = 64;
-/// Contiguous lines are turned for as many taps: more than that cost more in unaligned loads than turning does.
-const TURN: usize = 9;
-/// Contiguous lines longer than this are computed piece by piece.
-const LONG: usize = 1 << 14;
 /// An axis shorter than this is not worth being walked line by line.
 const SHORT: usize = 32;
 
@@ -263,29 +258,30 @@ impl Plan {
     fn run(&self, workers: &Workers<'_>, item: Part<'_, '_>, scratch: &mut Scratch) -> Result<()> {
         let sweep = Sweep { taps: &self.taps, mode: self.mode, n: self.n };
         if self.by_lines {
-            let Part { source, mut sink, first } = item;
+            let Part { source, sink, first } = item;
             let rows = sink.shape()[self.axes.len() - 1];
             let lines = sink.len() / rows;
-            if self.taps.weights.len() < TURN && rows == self.n && rows <= LONG {
-                return lines::run(&sweep, workers, source.as_ref(), &mut sink, lines, scratch);
-            }
-            let (form, step) =
-                if lines > 2 && self.taps.weights.len() >= TURN { (Form::Turned, SIDE) } else { (Form::Narrow, 1) };
-            for line in (0..lines).step_by(step) {
-                let lanes = step.min(lines - line);
-                let place = Place { form, source_base: line * self.n, sink_base: line * rows, lanes, first, rows };
-                sweep.run(workers, source.as_ref(), &mut sink, &place, scratch)?;
+            let (source, mut sink) = (source.map(SourceView::coalesce), sink.coalesce());
+            for line in (0..lines).step_by(SIDE) {
+                let lanes = SIDE.min(lines - line);
+                let (form, step) = if lanes > SIDE / 2 { (Form::Turned, SIDE) } else { (Form::Narrow, 1) };
+                for line in (line..line + lanes).step_by(step) {
+                    let lanes = step.min(lanes);
+                    let place = Place { form, source_base: line * self.n, sink_base: line * rows, lanes, first, rows };
+                    sweep.run(workers, source.as_ref(), &mut sink, &place, scratch)?;
+                }
             }
             return Ok(());
         }
         let mut strips = Vec::new();
         cut(item, 1, self.axes.len(), self.strip, &mut strips);
-        for Part { source, mut sink, first } in strips {
+        for Part { source, sink, first } in strips {
             let rows = sink.shape()[0];
             let lanes = sink.len() / rows;
+            let (source, mut sink) = (source.map(SourceView::coalesce), sink.coalesce());
             let form = if lanes < WIDE { Form::Narrow } else { Form::Wide };
             let place = Place { form, source_base: 0, sink_base: 0, lanes, first, rows };
-            sweep.run(workers, source.map(SourceView::coalesce).as_ref(), &mut sink, &place, scratch)?;
+            sweep.run(workers, source.as_ref(), &mut sink, &place, scratch)?;
         }
         Ok(())
     }

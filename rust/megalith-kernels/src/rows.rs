@@ -23,9 +23,9 @@ mod turn;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use self::turn::SIDE;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use self::turn::avx512::turned;
-pub(crate) use self::turn::{SIDE, to_lines};
+pub(crate) use self::turn::avx512::{turned, turned_halves, turned_words};
 
 /// Elements that pass through a buffer at once.
 const PIECE: usize = 2048;

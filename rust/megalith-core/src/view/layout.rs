@@ -65,10 +65,13 @@ impl Layout {
             if is_block {
                 block *= n;
             }
-            offset += (rest % n) as isize * stride;
-            rest /= n;
+            // Divisions take as long as all the rest.
+            let (outer, index) = if rest < n { (0, rest) } else { (rest / n, rest % n) };
+            rest = outer;
+            offset += index as isize * stride;
         }
-        (range.start % block + range.len() <= block).then_some(offset)
+        let start = if range.start < block { range.start } else { range.start % block };
+        (start + range.len() <= block).then_some(offset)
     }
 
     /// Merge `axis` into the axis before it; the caller has checked that this keeps every position.

@@ -103,6 +103,13 @@ impl<'a> SinkView<'a> {
         self
     }
 
+    /// The same elements in the same C order with as few axes as possible.
+    #[must_use]
+    pub fn coalesce(mut self) -> Self {
+        self.layout.coalesce();
+        self
+    }
+
     /// The elements below and from `at` on along `axis`: two sinks that share nothing.
     ///
     /// # Panics

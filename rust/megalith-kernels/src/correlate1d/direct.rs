@@ -10,18 +10,20 @@ use super::Mode;
 use super::extension::entry;
 use super::sums::{Ahead, LANES, ROWS, down_rows};
 use super::sweep::{Place, Sweep};
-use crate::rows::{Store, not_real};
+use super::writer::Writer;
+use crate::rows::not_real;
 
 /// Rows between two looks at the cancel flag.
 const CHECK: usize = 256;
 
 /// Computes the rows of a strip, or says that it cannot, having done nothing.
 pub(super) type Direct =
-    fn(&Sweep<'_>, &Workers<'_>, &SourceView<'_>, &mut SinkView<'_>, &Place, &mut dyn Store) -> Result<bool>;
+    fn(&Sweep<'_>, &Workers<'_>, &SourceView<'_>, &mut SinkView<'_>, &Place, &mut Writer) -> Result<bool>;
 
-/// What computes strips of a source of `dtype`.
-pub(super) fn direct(dtype: DType) -> Result<Direct> {
-    Ok(match_dtype!(real dtype, T => run::<T>, else return Err::<_, Error>(not_real("source", dtype))))
+/// What computes strips of a source of one type for a sink of another.
+pub(super) fn direct(source: DType, sink: DType) -> Result<Direct> {
+    Ok(match_dtype!(real source, T => if source == sink { run::<T, T> } else { run::<T, f64> },
+        else return Err::<_, Error>(not_real("source", source))))
 }
 
 /// The entry that is converted to `value`, if there is one.
@@ -30,15 +32,15 @@ pub(super) fn representable<S: Real>(value: f64) -> Option<S> {
     (entry.to_double().to_bits() == value.to_bits()).then_some(entry)
 }
 
-fn run<S: Real>(
+fn run<S: Real, D: Real>(
     sweep: &Sweep<'_>,
     workers: &Workers<'_>,
     source: &SourceView<'_>,
     sink: &mut SinkView<'_>,
     place: &Place,
-    store: &mut dyn Store,
+    writer: &mut Writer,
 ) -> Result<bool> {
-    let &Place { source_base, lanes, first, rows, .. } = place;
+    let &Place { source_base, sink_base, lanes, first, rows, .. } = place;
     let constant = match sweep.mode {
         Mode::Constant(value) => match representable::<S>(value) {
             Some(entry) => vec![entry; lanes],
@@ -56,7 +58,6 @@ fn run<S: Real>(
     let Some(table) = positions.map(row).collect::<Option<Vec<&[S]>>>() else { return Ok(false) };
     // An odd number of lines of memory: rows below each other lie in different sets of the cache.
     let pitch = lanes.next_multiple_of(LANES) | LANES;
-    let mut out = vec![0.0; ROWS * pitch];
     let written = place.addresses(sink);
     let mut ahead = Ahead::default();
     for r in (0..rows).step_by(ROWS) {
@@ -67,8 +68,11 @@ fn run<S: Real>(
         ahead.rows.clear();
         ahead.rows.extend(table[needed..].iter().take(ROWS).map(|row| (row.as_ptr().addr(), size_of::<S>())));
         ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(r).take(ROWS)));
-        down_rows(sweep.taps, &table[r..needed], pitch, &mut out, &ahead);
-        place.write_wide(sink, r..(r + ROWS).min(rows), pitch, store, &out);
+        let out = writer.elements::<D>(ROWS * pitch);
+        down_rows(sweep.taps, &table[r..needed], pitch, out, &ahead);
+        for (k, row) in (r..(r + ROWS).min(rows)).enumerate() {
+            writer.write::<D>(sink, sink_base + row * lanes, k * pitch..k * pitch + lanes);
+        }
     }
     Ok(true)
 }

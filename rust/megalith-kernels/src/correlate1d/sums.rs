@@ -1,15 +1,16 @@
 //! Sums down rows, in SciPy's order.
 //!
 //! ```text
-//! for each block of four rows and W lanes:        acc[r] = x[r + half] * w[half]
+//! for each block of rows and W lanes:             acc[r] = x[r + half] * w[half]
 //!     for each pair of taps (i, K-1-i):           acc[r] += (x[r + i] + x[r + K-1-i]) * w[i]
 //! ```
 //!
-//! 1. Four rows of sums grow side by side. From one pair to the next the rows they need move by one, so that eight
-//!    vectors stay in registers and two are loaded for four steps.
+//! 1. Some rows of sums grow side by side. From one pair to the next the rows they need move by one, so that their
+//!    entries stay in registers and two vectors are loaded for all of them.
 //! 2. No product is fused with the sum it goes into: that would round once instead of twice. But a processor that
 //!    adds and multiplies in different units has more to add than to multiply, so every other `a + b` is written as
 //!    `a * 1 + b`, fused, which rounds exactly once as well.
+//! 3. Sums become elements while they are in registers.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -22,11 +23,13 @@ use super::taps::{Kind, Taps};
 use crate::simd::multiversion;
 
 /// Rows of sums that are made together.
-pub(super) const ROWS: usize = 4;
+pub(super) const ROWS: usize = 8;
 /// Lanes come in multiples of this.
 pub(super) const LANES: usize = 8;
 /// Sums along a line come in multiples of this.
-pub(super) const ALONG: usize = ROWS * LANES;
+pub(super) const ALONG: usize = PART * LANES;
+/// Rows of sums whose entries are in registers at once, where there are few registers.
+const PART: usize = 4;
 
 multiversion!(
     /// `out[r * pitch + l] = sum over i of weights[i] * x[(r + i) * pitch + l]` for whole blocks of [`ROWS`] rows and
@@ -40,12 +43,22 @@ multiversion!(
     /// `rows` has, at least [`LANES`].
     ///
     /// `ahead` are rows that are going to be needed; they are fetched while the sums are made.
-    pub(super) fn down_rows[S: Real](taps: &Taps, rows: &[&[S]], pitch: usize, out: &mut [f64], ahead: &Ahead) -> ()
-        = straight::<S, 2, false>, avx512 = avx512::down_rows, avx2 = straight::<S, 4, true>
+    pub(super) fn down_rows[S: Real, D: Real](
+        taps: &Taps, rows: &[&[S]], pitch: usize, out: &mut [D], ahead: &Ahead
+    ) -> () = straight::<S, D, 2, false>, avx512 = avx512::down_rows, avx2 = straight::<S, D, 4, true>
 );
 
 multiversion!(
-    /// `out[p] = sum over i of weights[i] * x[p + i]` for a multiple of [`ALONG`] outputs; `x` has a vector more.
+    /// `out[l * columns + c] = sum over i of weights[i] * x[(c + i) * LANES + l]` for [`LANES`] lines and a multiple of
+    /// [`ROWS`] columns; what `ahead` has from column `first` on is fetched.
+    pub(super) fn down_lines[D: Real](
+        taps: &Taps, x: &[f64], columns: usize, out: &mut [D], ahead: &Ahead, first: usize
+    ) -> () = turned::<D, 2, false>, avx512 = avx512::down_lines, avx2 = turned::<D, 4, true>
+);
+
+multiversion!(
+    /// `out[p] = sum over i of weights[i] * x[LANES + p + i]` for a multiple of [`ALONG`] outputs. It is fastest where
+    /// what the last weight of the first output belongs to begins a line of memory.
     pub(super) fn along[](taps: &Taps, x: &[f64], out: &mut [f64]) -> ()
         = plain_along::<2, false>, avx512 = avx512::along, avx2 = plain_along::<4, true>
 );
@@ -53,11 +66,11 @@ multiversion!(
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_along<const W: usize, const FUSED: bool>(taps: &Taps, x: &[f64], out: &mut [f64]) {
-    let x = &x[..out.len() + taps.weights.len() - 1];
+    let x = &x[LANES..][..out.len() + taps.weights.len() - 1];
     let one = if FUSED { black_box(1.0) } else { 1.0 };
-    for (k, out) in out.chunks_exact_mut(ROWS * W).enumerate() {
+    for (k, out) in out.chunks_exact_mut(PART * W).enumerate() {
         // The rows that are summed together are vectors that follow each other.
-        let row = |i: usize| each_row(|r| window_row(x, (k * ROWS + r) * W + i));
+        let row = |i: usize| each_row(|r| window_row(x, (k * PART + r) * W + i));
         let sums = match taps.kind {
             Kind::Symmetric => pairs_along::<W, FUSED, false>(row, &taps.weights, one),
             Kind::Antisymmetric => pairs_along::<W, FUSED, true>(row, &taps.weights, one),
@@ -70,10 +83,10 @@ fn plain_along<const W: usize, const FUSED: bool>(taps: &Taps, x: &[f64], out: &
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn pairs_along<const W: usize, const FUSED: bool, const MINUS: bool>(
-    rows: impl Fn(usize) -> [[f64; W]; ROWS],
+    rows: impl Fn(usize) -> [[f64; W]; PART],
     weights: &[f64],
     one: f64,
-) -> [[f64; W]; ROWS] {
+) -> [[f64; W]; PART] {
     let last = weights.len() - 1;
     let mut sums = rows(last / 2);
     for sum in &mut sums {
@@ -87,7 +100,7 @@ fn pairs_along<const W: usize, const FUSED: bool, const MINUS: bool>(
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn singles_along<const W: usize>(rows: impl Fn(usize) -> [[f64; W]; ROWS], weights: &[f64]) -> [[f64; W]; ROWS] {
+fn singles_along<const W: usize>(rows: impl Fn(usize) -> [[f64; W]; PART], weights: &[f64]) -> [[f64; W]; PART] {
     let last = weights.len() - 1;
     let mut sums = rows(last);
     for sum in &mut sums {
@@ -107,7 +120,32 @@ fn window<const W: usize, const FUSED: bool>(taps: &Taps, x: &[f64], pitch: usiz
     for (k, out) in out.chunks_exact_mut(ROWS * pitch).enumerate() {
         let x = &x[k * ROWS * pitch..][..(last + ROWS) * pitch];
         let vector = |i: usize, lane: usize| window_row(x, i * pitch + lane);
-        block::<W, FUSED>(taps, pitch, pitch, out, &Ahead::default(), vector);
+        block::<W, FUSED>(taps, pitch, &Ahead::default(), vector, |r, lane, sums: [f64; W]| {
+            out[r * pitch + lane..][..W].copy_from_slice(&sums);
+        });
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn turned<D: Real, const W: usize, const FUSED: bool>(
+    taps: &Taps,
+    x: &[f64],
+    columns: usize,
+    out: &mut [D],
+    ahead: &Ahead,
+    first: usize,
+) {
+    let last = taps.weights.len() - 1;
+    for c in (0..columns).step_by(ROWS) {
+        ahead.fetch(first + c);
+        let x = &x[c * LANES..][..(last + ROWS) * LANES];
+        let vector = |i: usize, lane: usize| window_row(x, i * LANES + lane);
+        block::<W, FUSED>(taps, LANES, &Ahead::default(), vector, |r, lane, sums: [f64; W]| {
+            for (l, sum) in sums.into_iter().enumerate() {
+                out[(lane + l) * columns + c + r] = D::from_double(sum);
+            }
+        });
     }
 }
 
@@ -116,9 +154,9 @@ fn window<const W: usize, const FUSED: bool>(taps: &Taps, x: &[f64], pitch: usiz
 #[allow(clippy::inline_always)]
 fn window_row<const W: usize>(x: &[f64], at: usize) -> [f64; W] {
     debug_assert!(at + W <= x.len());
-    // SAFETY: `window` and its twin cut `x` to `last + ROWS` rows of whole vectors (asserted there), and `block` asks for
-    // no row beyond them and for no lane from which on less than a vector is left; `plain_along` cuts `x` to as many
-    // entries as its outputs need.
+    // SAFETY: `window`, `turned` and their twins cut `x` to `last + ROWS` rows of whole vectors (asserted there), and
+    // `block` asks for no row beyond them and for no lane from which on less than a vector is left; `plain_along` and
+    // its twin cut `x` to as many entries as their outputs need.
     #[allow(unsafe_code)]
     unsafe {
         x.as_ptr().add(at).cast::<[f64; W]>().read_unaligned()
@@ -127,21 +165,26 @@ fn window_row<const W: usize>(x: &[f64], at: usize) -> [f64; W] {
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn straight<S: Real, const W: usize, const FUSED: bool>(
+fn straight<S: Real, D: Real, const W: usize, const FUSED: bool>(
     taps: &Taps,
     rows: &[&[S]],
     pitch: usize,
-    out: &mut [f64],
+    out: &mut [D],
     ahead: &Ahead,
 ) {
-    let lanes = rows_alike::<S, W>(taps, rows, pitch, out);
-    block::<W, FUSED>(taps, lanes, pitch, out, ahead, |i, lane| converted(rows, i, lane));
+    let lanes = rows_alike::<_, _, W>(taps, rows, pitch, out);
+    let vector = |i: usize, lane: usize| converted(rows, i, lane);
+    block::<W, FUSED>(taps, lanes, ahead, vector, |r, lane, sums: [f64; W]| {
+        for (slot, sum) in out[r * pitch + lane..][..W].iter_mut().zip(sums) {
+            *slot = D::from_double(sum);
+        }
+    });
 }
 
 /// The lanes of all rows, of which there are as many as [`block`] asks for.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn rows_alike<S, const W: usize>(taps: &Taps, rows: &[&[S]], pitch: usize, out: &[f64]) -> usize {
+fn rows_alike<S, D, const W: usize>(taps: &Taps, rows: &[&[S]], pitch: usize, out: &[D]) -> usize {
     let lanes = rows[0].len();
     assert!(rows.len() == taps.weights.len() - 1 + ROWS && rows.iter().all(|row| row.len() == lanes), "rows alike");
     assert!(W <= lanes && lanes <= pitch && out.len() >= ROWS * pitch, "rows of a vector or more");
@@ -163,34 +206,36 @@ fn converted<S: Real, const W: usize>(rows: &[&[S]], i: usize, lane: usize) -> [
     doubles
 }
 
-/// The sums of [`ROWS`] rows; `vector(i, lane)` are the entries of row `i` from `lane` on.
+/// The sums of [`ROWS`] rows; `vector(i, lane)` are the entries of row `i` from `lane` on, `put(r, lane, sums)` takes
+/// the sums.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn block<const W: usize, const FUSED: bool>(
     taps: &Taps,
     lanes: usize,
-    pitch: usize,
-    out: &mut [f64],
     ahead: &Ahead,
     vector: impl Fn(usize, usize) -> [f64; W],
+    mut put: impl FnMut(usize, usize, [f64; W]),
 ) {
     let (weights, last) = (&taps.weights[..], taps.weights.len() - 1);
     // Not known to the compiler, which would make a plain addition of it.
     let one = if FUSED { black_box(1.0) } else { 1.0 };
-    for (k, start) in (0..lanes).step_by(W).enumerate() {
-        ahead.fetch(k * W);
+    for start in (0..lanes).step_by(W) {
+        ahead.fetch(start);
         // The last vector covers a part of the one before it again.
         let lane = start.min(lanes - W);
-        let row = |i: usize| vector(i, lane);
-        let sums = match taps.kind {
-            // Three taps are so few that what comes before and after the loop counts.
-            Kind::Symmetric if last == 2 => pairs::<W, FUSED, false>(row, weights, 1, one),
-            Kind::Symmetric => pairs::<W, FUSED, false>(row, weights, last / 2, one),
-            Kind::Antisymmetric => pairs::<W, FUSED, true>(row, weights, last / 2, one),
-            Kind::General => singles::<W>(row, weights),
-        };
-        for (r, sum) in sums.iter().enumerate() {
-            out[r * pitch + lane..][..W].copy_from_slice(sum);
+        for part in (0..ROWS).step_by(PART) {
+            let row = |i: usize| vector(part + i, lane);
+            let sums = match taps.kind {
+                // Three taps are so few that what comes before and after the loop counts.
+                Kind::Symmetric if last == 2 => pairs::<W, FUSED, false>(row, weights, 1, one),
+                Kind::Symmetric => pairs::<W, FUSED, false>(row, weights, last / 2, one),
+                Kind::Antisymmetric => pairs::<W, FUSED, true>(row, weights, last / 2, one),
+                Kind::General => singles::<W>(row, weights),
+            };
+            for (r, sum) in sums.into_iter().enumerate() {
+                put(part + r, lane, sum);
+            }
         }
     }
 }
@@ -225,20 +270,20 @@ impl Ahead {
 /// `std::array::from_fn`, which is not always inlined: vectors would go by way of memory.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn each_row<const W: usize>(f: impl Fn(usize) -> [f64; W]) -> [[f64; W]; ROWS] {
+fn each_row<const W: usize>(f: impl Fn(usize) -> [f64; W]) -> [[f64; W]; PART] {
     [f(0), f(1), f(2), f(3)]
 }
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn add_pairs<const W: usize, const FUSED: bool, const MINUS: bool>(
-    sums: &mut [[f64; W]; ROWS],
-    left: &[[f64; W]; ROWS],
-    right: &[[f64; W]; ROWS],
+    sums: &mut [[f64; W]; PART],
+    left: &[[f64; W]; PART],
+    right: &[[f64; W]; PART],
     weight: f64,
     one: f64,
 ) {
-    for r in 0..ROWS {
+    for r in 0..PART {
         for l in 0..W {
             let (a, b) = (left[r][l], if MINUS { -right[r][l] } else { right[r][l] });
             let joined = if FUSED && r % 2 == 0 { a.mul_add(one, b) } else { a + b };
@@ -249,8 +294,8 @@ fn add_pairs<const W: usize, const FUSED: bool, const MINUS: bool>(
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn add_singles<const W: usize>(sums: &mut [[f64; W]; ROWS], next: &[[f64; W]; ROWS], weight: f64) {
-    for r in 0..ROWS {
+fn add_singles<const W: usize>(sums: &mut [[f64; W]; PART], next: &[[f64; W]; PART], weight: f64) {
+    for r in 0..PART {
         for l in 0..W {
             sums[r][l] += next[r][l] * weight;
         }
@@ -273,13 +318,13 @@ fn pairs<const W: usize, const FUSED: bool, const MINUS: bool>(
     weights: &[f64],
     half: usize,
     one: f64,
-) -> [[f64; W]; ROWS] {
+) -> [[f64; W]; PART] {
     let mut sums = each_row(|r| times(row(half + r), weights[half]));
     let mut left = each_row(&row);
     let mut right = each_row(|r| row(2 * half + r));
     for (i, &weight) in weights[..half].iter().enumerate() {
         add_pairs::<W, FUSED, MINUS>(&mut sums, &left, &right, weight, one);
-        left = [left[1], left[2], left[3], row(i + ROWS)];
+        left = [left[1], left[2], left[3], row(i + PART)];
         right = [row(2 * half - 1 - i), right[0], right[1], right[2]];
     }
     sums
@@ -287,13 +332,13 @@ fn pairs<const W: usize, const FUSED: bool, const MINUS: bool>(
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn singles<const W: usize>(row: impl Fn(usize) -> [f64; W], weights: &[f64]) -> [[f64; W]; ROWS] {
+fn singles<const W: usize>(row: impl Fn(usize) -> [f64; W], weights: &[f64]) -> [[f64; W]; PART] {
     let last = weights.len() - 1;
     let mut sums = each_row(|r| times(row(last + r), weights[last]));
     let mut next = each_row(&row);
     for (i, &weight) in weights[..last].iter().enumerate() {
         add_singles(&mut sums, &next, weight);
-        next = [next[1], next[2], next[3], row(i + ROWS)];
+        next = [next[1], next[2], next[3], row(i + PART)];
     }
     sums
 }

@@ -1,15 +1,14 @@
 //! A strip of lanes, computed by a window of doubles that slides along the axis.
 
-use std::ops::Range;
-
 use megalith_core::{DType, Result, SinkView, SourceView, Workers};
 
 use super::Mode;
 use super::direct::{Direct, direct};
 use super::extension::Runs;
-use super::sums::{Ahead, LANES, ROWS, down};
+use super::sums::{ALONG, Ahead, LANES, ROWS, along, down};
 use super::taps::{Taps, WIDTH};
-use crate::rows::{Lines, SIDE, Store, line_loader, storer, to_lines};
+use super::writer::Writer;
+use crate::rows::{Lines, SIDE, line_loader};
 
 /// Entries of the window, where the kernel is not longer: a part of the second-level cache.
 pub(super) const WINDOW: usize = 1 << 15;
@@ -17,10 +16,9 @@ pub(super) const WINDOW: usize = 1 << 15;
 const NEAR: usize = 1 << 11;
 /// Outputs computed before they are written.
 const PIECE: usize = 1 << 12;
-/// Rows of a strip of turned lines, about: lines of this length are read from one end to the other.
+/// Rows of turned lines that are in the window at once, where the kernel is not longer. Lines of as many entries, which
+/// are read from one end to the other, matter more than the first-level cache, of which this is all.
 const TURNED: usize = 512;
-/// Rows of turned lines that are computed while as many entries of later lines are fetched.
-const FETCHED: usize = 16;
 
 /// How a strip of lanes lies in the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,20 +46,17 @@ pub(super) struct Place {
 
 /// The memory of one thread.
 pub(super) struct Scratch {
-    pub(super) load: Box<dyn Lines>,
-    pub(super) store: Box<dyn Store>,
+    load: Box<dyn Lines>,
     direct: Direct,
-    pub(super) window: Vec<f64>,
+    writer: Writer,
+    window: Vec<f64>,
     after: Vec<f64>,
-    pub(super) out: Vec<f64>,
-    lines: Vec<f64>,
 }
 
 impl Scratch {
     pub(super) fn new(source: DType, sink: DType) -> Result<Self> {
-        let (load, store) = (line_loader("source", source)?, storer("sink", sink)?);
-        let [window, after, out, lines] = [const { Vec::new() }; 4];
-        Ok(Self { load, store, direct: direct(source)?, window, after, out, lines })
+        let (load, writer) = (line_loader("source", source)?, Writer::new(sink)?);
+        Ok(Self { load, direct: direct(source, sink)?, writer, window: Vec::new(), after: Vec::new() })
     }
 }
 
@@ -89,7 +84,7 @@ impl Sweep<'_> {
     ) -> Result<()> {
         let &Place { form, lanes, first, rows, .. } = place;
         if let (Form::Wide, Some(source)) = (form, source)
-            && (scratch.direct)(self, workers, source, sink, place, scratch.store.as_mut())?
+            && (scratch.direct)(self, workers, source, sink, place, &mut scratch.writer)?
         {
             return Ok(());
         }
@@ -109,12 +104,17 @@ impl Sweep<'_> {
         let chunk = chunk.min(rows).next_multiple_of(ROWS);
         let batch = match form {
             Form::Wide => ROWS,
-            _ => (PIECE / pitch).next_multiple_of(ROWS).min(chunk),
+            Form::Narrow => (PIECE / pitch).next_multiple_of(ALONG).min(chunk),
+            Form::Turned => chunk,
         };
-        let Scratch { load, store, window, after: tail, out, lines, .. } = scratch;
-        // Whole blocks of rows are computed, of which the last ones may be nobody's.
-        grow(window, (chunk + halo) * pitch + WIDTH);
-        grow(out, batch * pitch + SIDE * SIDE);
+        let Scratch { load, writer, window, after: tail, .. } = scratch;
+        // Whole blocks of rows are computed, of which the last ones may be nobody's. A vector before the first row is
+        // read, but not used.
+        grow(window, (chunk + halo) * pitch + ALONG + 3 * LANES);
+        let aligned = window.as_ptr().align_offset(64).min(LANES);
+        // Vectors lie in one line of memory each, along a line those of its last weight.
+        let begin = aligned + LANES + if pitch == 1 { halo.wrapping_neg() % LANES } else { 0 };
+        let window = &mut window[begin - LANES..];
         // Lanes whose sums are made row after row while their entries stay in the first-level cache.
         let near = (NEAR / (halo + 1)).max(1).next_multiple_of(WIDTH);
 
@@ -124,7 +124,8 @@ impl Sweep<'_> {
         };
         let end = first + rows;
         let runs = Runs { mode: self.mode, n: self.n, lanes: pitch };
-        runs.fill(first as isize - before as isize, &mut window[..before * pitch], |row, out| read(sink, row, out));
+        let start = &mut window[LANES..LANES + before * pitch];
+        runs.fill(first as isize - before as isize, start, |row, out| read(sink, row, out));
         if source.is_none() {
             // In place: what lies beyond the end is taken from rows that are going to be overwritten.
             grow(tail, after * pitch);
@@ -137,7 +138,7 @@ impl Sweep<'_> {
         while a < end {
             workers.check()?;
             let b = (a + chunk).min(end);
-            let slot = |row: usize| (row + before - a) * pitch;
+            let slot = |row: usize| LANES + (row + before - a) * pitch;
             if known < self.n {
                 let stop = (b + after).min(self.n);
                 read(sink, known, &mut window[slot(known)..slot(stop)]);
@@ -154,21 +155,29 @@ impl Sweep<'_> {
             }
             for from in (a..b).step_by(batch) {
                 let to = (from + batch).min(b);
-                let x = &window[(from - a) * pitch..];
-                let sums = &mut out[..(to - from).next_multiple_of(ROWS) * pitch];
+                let (x, written) = (&window[(from - a) * pitch..], from - first..to - first);
                 match form {
-                    Form::Narrow => self.taps.apply(x, pitch, near, &mut out[..(to - from) * pitch + WIDTH]),
-                    Form::Wide => down(self.taps, x, pitch, sums),
-                    Form::Turned => {
-                        for (k, sums) in sums.chunks_mut(FETCHED * pitch).enumerate() {
-                            ahead.fetch(from - first + k * FETCHED);
-                            down(self.taps, &x[k * FETCHED * pitch..], pitch, sums);
+                    Form::Narrow => {
+                        let len = (to - from) * pitch;
+                        if pitch == 1 {
+                            along(self.taps, x, writer.elements(len.next_multiple_of(ALONG)));
+                        } else {
+                            self.taps.apply(&x[LANES..], pitch, near, writer.elements(len + WIDTH));
+                        }
+                        writer.write::<f64>(sink, place.sink_base + written.start * pitch, 0..len);
+                    }
+                    Form::Wide => {
+                        down(self.taps, &x[LANES..], pitch, writer.elements(ROWS * pitch));
+                        for (k, row) in written.enumerate() {
+                            let start = place.sink_base + row * lanes;
+                            writer.write::<f64>(sink, start, k * pitch..k * pitch + lanes);
                         }
                     }
+                    Form::Turned => writer.lines(self.taps, &x[LANES..], &ahead, written, place, sink),
                 }
-                place.write(sink, from - first..to - first, pitch, store.as_mut(), lines, out);
             }
-            window.copy_within((b - a) * pitch..(b - a + halo) * pitch, 0);
+            let rows = &mut window[LANES..];
+            rows.copy_within((b - a) * pitch..(b - a + halo) * pitch, 0);
             a = b;
         }
         Ok(())
@@ -216,48 +225,13 @@ impl Place {
         &self,
         sink: &SinkView<'_>,
     ) -> Option<impl Iterator<Item = (usize, usize)> + Clone + use<>> {
-        let (step, itemsize, rows) = (sink.strides()[0], sink.itemsize(), self.rows);
-        let view = sink.as_source();
-        let first = view.bytes_of(self.sink_base..self.sink_base + self.lanes)?.as_ptr().addr();
-        Some((0..rows).map(move |row| (first.wrapping_add_signed(row as isize * step), itemsize)))
-    }
-
-    /// Write `rows` of wide lanes.
-    pub(super) fn write_wide(
-        &self,
-        sink: &mut SinkView<'_>,
-        rows: Range<usize>,
-        pitch: usize,
-        store: &mut dyn Store,
-        out: &[f64],
-    ) {
-        for (row, out) in rows.zip(out.chunks_exact(pitch)) {
-            store.store(sink, self.sink_base + row * self.lanes, &out[..self.lanes]);
-        }
-    }
-
-    /// Write `rows` of the sink.
-    fn write(
-        &self,
-        sink: &mut SinkView<'_>,
-        rows: Range<usize>,
-        pitch: usize,
-        store: &mut dyn Store,
-        lines: &mut Vec<f64>,
-        out: &[f64],
-    ) {
-        let (base, lanes) = (self.sink_base, self.lanes);
-        match self.form {
-            Form::Narrow => store.store(sink, base + rows.start * lanes, &out[..rows.len() * lanes]),
-            Form::Wide => self.write_wide(sink, rows, pitch, store, out),
-            Form::Turned => {
-                let columns = rows.len().next_multiple_of(SIDE);
-                grow(lines, columns * SIDE);
-                to_lines(out, columns, lines);
-                for (l, line) in lines.chunks_exact(columns).take(lanes).enumerate() {
-                    store.store(sink, base + l * self.rows + rows.start, &line[..rows.len()]);
-                }
-            }
-        }
+        let (itemsize, rows, view) = (sink.itemsize(), self.rows, sink.as_source());
+        let address = |row: usize| {
+            let start = self.sink_base + row * self.lanes;
+            Some(view.bytes_of(start..start + self.lanes)?.as_ptr().addr())
+        };
+        let first = address(0)?;
+        let step = address(1.min(rows - 1))?.wrapping_sub(first);
+        Some((0..rows).map(move |row| (first.wrapping_add(row.wrapping_mul(step)), itemsize)))
     }
 }

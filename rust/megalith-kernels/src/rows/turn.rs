@@ -1,4 +1,6 @@
-//! Lines turned into rows of [`SIDE`] lanes, and back.
+//! Lines turned into rows of [`SIDE`] lanes.
+
+use bytemuck::Pod;
 
 use crate::simd::multiversion;
 
@@ -6,7 +8,6 @@ use crate::simd::multiversion;
 pub(crate) mod avx512;
 #[cfg(not(target_arch = "x86_64"))]
 mod avx512 {
-    pub(super) use super::plain_to_lines as to_lines;
     pub(super) use super::plain_to_rows as to_rows;
 }
 
@@ -15,14 +16,8 @@ pub(crate) const SIDE: usize = 8;
 
 multiversion!(
     /// `to[c * SIDE + l] = f(lines[l][c])`.
-    pub(super) fn to_rows[T: Copy, F: Fn(T) -> f64](lines: &[&[T]; SIDE], to: &mut [f64], f: &F) -> ()
+    pub(super) fn to_rows[T: Pod, F: Fn(T) -> f64](lines: &[&[T]; SIDE], to: &mut [f64], f: &F) -> ()
         = plain_to_rows, avx512 = avx512::to_rows
-);
-
-multiversion!(
-    /// `to[l * columns + c] = from[c * SIDE + l]`, for a multiple of [`SIDE`] columns.
-    pub(crate) fn to_lines[](from: &[f64], columns: usize, to: &mut [f64]) -> ()
-        = plain_to_lines, avx512 = avx512::to_lines
 );
 
 #[inline(always)]
@@ -35,39 +30,32 @@ fn plain_to_rows<T: Copy, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [f64],
     }
 }
 
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn plain_to_lines(from: &[f64], columns: usize, to: &mut [f64]) {
-    for (l, line) in to.chunks_exact_mut(columns).take(SIDE).enumerate() {
-        for (slot, row) in line.iter_mut().zip(from.as_chunks::<SIDE>().0) {
-            *slot = row[l];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::simd::{Level, set_level};
 
+    fn check<T: Pod>(element: impl Fn(usize) -> T, double: impl Fn(T) -> f64) {
+        for columns in (0..20).chain([64, 67]) {
+            let values: Vec<T> = (0..SIDE * columns).map(&element).collect();
+            let lines = std::array::from_fn(|l| &values[l * columns..][..columns]);
+            let mut rows = vec![0.0; SIDE * columns];
+            to_rows(&lines, &mut rows, &double);
+            for (i, &got) in rows.iter().enumerate() {
+                let expected = double(element(i % SIDE * columns + i / SIDE));
+                assert_eq!(got.to_bits(), expected.to_bits(), "{columns} columns");
+            }
+        }
+    }
+
     #[test]
-    fn each_level_turns_lines_into_rows_and_back() {
+    fn each_level_turns_lines_of_elements_of_any_size_into_rows() {
         for level in Level::ALL {
             set_level(level);
-            for columns in (0..20).chain([64, 67]) {
-                let values: Vec<u16> = (0..SIDE * columns).map(|i| i as u16).collect();
-                let lines = std::array::from_fn(|l| &values[l * columns..][..columns]);
-                let mut rows = vec![0.0; SIDE * columns];
-                to_rows(&lines, &mut rows, &f64::from);
-                for (i, &got) in rows.iter().enumerate() {
-                    assert_eq!(got as usize, i % SIDE * columns + i / SIDE);
-                }
-                if columns > 0 && columns % SIDE == 0 {
-                    let mut back = vec![0.0; SIDE * columns];
-                    to_lines(&rows, columns, &mut back);
-                    assert!(back.iter().enumerate().all(|(i, &got)| got as usize == i));
-                }
-            }
+            check(|i| i as u8, f64::from);
+            check(|i| i as u16, f64::from);
+            check(|i| i as f32, f64::from);
+            check(|i| i as f64, |value| value);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The sums in vectors of eight doubles.
 //!
 //! What is written with arrays beside this, with the vectors spelled out: the compiler takes arrays apart where there
-//! are few taps, and then puts vectors together from single elements.
+//! are few taps, and then puts vectors together from single elements. There are registers for the entries of eight
+//! rows of sums.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512d, __m512i, _mm256_cvtepi8_epi32, _mm256_cvtepi16_epi32, _mm256_cvtepu8_epi32,
-    _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm512_add_pd, _mm512_cvtepi32_pd, _mm512_cvtepi64_pd, _mm512_cvtepu32_pd,
-    _mm512_cvtepu64_pd, _mm512_cvtps_pd, _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_mul_pd, _mm512_permutex2var_pd,
-    _mm512_set1_pd, _mm512_sub_pd,
+    __m128i, __m256, __m256i, __m512d, __m512i, _mm256_cvtepi8_epi32, _mm256_cvtepi16_epi32, _mm256_cvtepi32_epi16,
+    _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm512_add_pd, _mm512_alignr_epi64,
+    _mm512_castpd_si512, _mm512_castsi512_pd, _mm512_cvtepi32_pd, _mm512_cvtepi64_pd, _mm512_cvtepu32_pd,
+    _mm512_cvtepu64_pd, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32, _mm512_fmadd_pd, _mm512_fmsub_pd,
+    _mm512_mul_pd, _mm512_set1_pd, _mm512_sub_pd,
 };
 use std::hint::black_box;
 
@@ -15,12 +17,14 @@ use megalith_core::DType;
 use megalith_core::dtype::Real;
 
 use super::super::taps::{Kind, Taps};
-use super::{Ahead, ROWS, rows_alike, window_row};
+use super::{ALONG, Ahead, LANES, PART, ROWS, rows_alike, window_row};
+use crate::rows::{turned, turned_halves, turned_words};
 
 /// Lanes of a vector.
 const W: usize = 8;
 
-type Four = [__m512d; ROWS];
+type Eight = [__m512d; ROWS];
+type Four = [__m512d; PART];
 
 /// See [`super::down`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
@@ -30,15 +34,43 @@ pub(super) fn down(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
     for (k, out) in out.chunks_exact_mut(ROWS * pitch).enumerate() {
         let x = &x[k * ROWS * pitch..][..(last + ROWS) * pitch];
         let vector = |i: usize, lane: usize| bytemuck::cast(window_row::<W>(x, i * pitch + lane));
-        block(taps, pitch, pitch, out, &Ahead::default(), vector);
+        block(taps, pitch, &Ahead::default(), vector, |lane, sums| {
+            for (r, sum) in sums.into_iter().enumerate() {
+                out[r * pitch + lane..][..W].copy_from_slice(&bytemuck::cast::<_, [f64; W]>(sum));
+            }
+        });
     }
 }
 
 /// See [`super::down_rows`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-pub(super) fn down_rows<S: Real>(taps: &Taps, rows: &[&[S]], pitch: usize, out: &mut [f64], ahead: &Ahead) {
-    let lanes = rows_alike::<S, W>(taps, rows, pitch, out);
-    block(taps, lanes, pitch, out, ahead, |i, lane| doubles(rows, i, lane));
+pub(super) fn down_rows<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], pitch: usize, out: &mut [D], ahead: &Ahead) {
+    let lanes = rows_alike::<_, _, W>(taps, rows, pitch, out);
+    block(
+        taps,
+        lanes,
+        ahead,
+        |i, lane| doubles(rows, i, lane),
+        |lane, sums| {
+            for (r, sum) in sums.into_iter().enumerate() {
+                out[r * pitch + lane..][..W].copy_from_slice(&elements::<D>(sum));
+            }
+        },
+    );
+}
+
+/// See [`super::down_lines`].
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
+pub(super) fn down_lines<D: Real>(taps: &Taps, x: &[f64], columns: usize, out: &mut [D], ahead: &Ahead, first: usize) {
+    let x = &x[..(taps.weights.len() - 1 + columns) * W];
+    // Seen as columns that are blocks of one vector each, one below the other.
+    let vector = |i: usize, c: usize| bytemuck::cast(window_row::<W>(x, (c + i) * W));
+    blocks(taps, (0..columns).step_by(ROWS), vector, |c, sums| {
+        ahead.fetch(first + c);
+        for (l, line) in lines::<D>(sums).into_iter().enumerate() {
+            out[l * columns + c..][..W].copy_from_slice(&line);
+        }
+    });
 }
 
 /// The entries of row `i` from `lane` on.
@@ -86,144 +118,243 @@ fn bytes<S: Real, const N: usize>(rows: &[&[S]], i: usize, lane: usize) -> [u8; 
     }
 }
 
-/// See [`super::block`].
+/// Sums as elements, as [`Real::from_double`] converts them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
+fn elements<D: Real>(sums: __m512d) -> [D; W] {
+    match D::DTYPE {
+        DType::F64 => bytemuck::cast(sums),
+        DType::F32 => bytemuck::cast(_mm512_cvtpd_ps(sums)),
+        DType::I32 => bytemuck::cast(_mm512_cvttpd_epi32(sums)),
+        DType::I16 | DType::U16 => bytemuck::cast(_mm256_cvtepi32_epi16(_mm512_cvttpd_epi32(sums))),
+        _ => {
+            let mut elements = [D::default(); W];
+            for (slot, sum) in elements.iter_mut().zip(bytemuck::cast::<_, [f64; W]>(sums)) {
+                *slot = D::from_double(sum);
+            }
+            elements
+        }
+    }
+}
+
+/// A square of sums as elements, turned.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
+fn lines<D: Real>(sums: Eight) -> [[D; W]; W] {
+    let [a, b, c, d, e, f, g, h] = sums;
+    macro_rules! each {
+        ($one:expr) => {
+            bytemuck::cast([$one(a), $one(b), $one(c), $one(d), $one(e), $one(f), $one(g), $one(h)])
+        };
+    }
+    match D::DTYPE {
+        DType::F32 | DType::I32 => bytemuck::cast(turned_words(&each!(elements::<D>))),
+        DType::I16 | DType::U16 => bytemuck::cast(turned_halves(&each!(elements::<D>))),
+        _ => {
+            let [a, b, c, d, e, f, g, h]: Eight = bytemuck::cast(turned(&bytemuck::cast(sums)));
+            [elements(a), elements(b), elements(c), elements(d), elements(e), elements(f), elements(g), elements(h)]
+        }
+    }
+}
+
+/// See [`super::block`]; `put(lane, sums)` takes all rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 fn block(
     taps: &Taps,
     lanes: usize,
-    pitch: usize,
-    out: &mut [f64],
     ahead: &Ahead,
     vector: impl Fn(usize, usize) -> __m512d,
+    put: impl FnMut(usize, Eight),
 ) {
-    let (weights, last) = (&taps.weights[..], taps.weights.len() - 1);
+    let starts = (0..lanes).step_by(W).map(|start| {
+        ahead.fetch(start);
+        start.min(lanes - W)
+    });
+    blocks(taps, starts, vector, put);
+}
+
+/// The sums of each block; `vector(i, at)` are the entries of row `i` of the block at `at`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
+fn blocks(
+    taps: &Taps,
+    starts: impl Iterator<Item = usize>,
+    vector: impl Fn(usize, usize) -> __m512d,
+    mut put: impl FnMut(usize, Eight),
+) {
+    let weights = &taps.weights[..];
     // Not known to the compiler, which would make a plain addition of it.
     let one = _mm512_set1_pd(black_box(1.0));
-    for (k, start) in (0..lanes).step_by(W).enumerate() {
-        ahead.fetch(k * W);
-        let lane = start.min(lanes - W);
-        let row = |i: usize| vector(i, lane);
+    for at in starts {
+        let row = |i: usize| vector(i, at);
+        // One call of each, so that they are inlined.
         let sums = match taps.kind {
-            Kind::Symmetric if last == 2 => pairs::<false>(row, weights, 1, one),
-            Kind::Symmetric => pairs::<false>(row, weights, last / 2, one),
-            Kind::Antisymmetric => pairs::<true>(row, weights, last / 2, one),
+            Kind::Symmetric => pairs::<false>(row, weights, one),
+            Kind::Antisymmetric => pairs::<true>(row, weights, one),
             Kind::General => singles(row, weights),
         };
-        for (r, sum) in sums.into_iter().enumerate() {
-            out[r * pitch + lane..][..W].copy_from_slice(&bytemuck::cast::<_, [f64; W]>(sum));
-        }
+        put(at, sums);
     }
+}
+
+/// The rows from `i` on.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn rows_from(row: impl Fn(usize) -> __m512d, i: usize) -> Eight {
+    [row(i), row(i + 1), row(i + 2), row(i + 3), row(i + 4), row(i + 5), row(i + 6), row(i + 7)]
 }
 
 /// See [`super::pairs`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-fn pairs<const MINUS: bool>(row: impl Fn(usize) -> __m512d, weights: &[f64], half: usize, one: __m512d) -> Four {
-    let mut sums = times([row(half), row(half + 1), row(half + 2), row(half + 3)], weights[half]);
-    let mut left = [row(0), row(1), row(2), row(3)];
-    let mut right = [row(2 * half), row(2 * half + 1), row(2 * half + 2), row(2 * half + 3)];
-    for (i, &weight) in weights[..half].iter().enumerate() {
-        add_pairs::<MINUS>(&mut sums, left, right, weight, one);
-        left = [left[1], left[2], left[3], row(i + ROWS)];
-        right = [row(2 * half - 1 - i), right[0], right[1], right[2]];
+fn pairs<const MINUS: bool>(row: impl Fn(usize) -> __m512d, weights: &[f64], one: __m512d) -> Eight {
+    let half = weights.len() / 2;
+    let mut sums = times(rows_from(&row, half), weights[half]);
+    let Some((inner, outer)) = weights[..half].split_last() else { return sums };
+    let (mut left, mut right) = (rows_from(&row, 0), rows_from(&row, 2 * half));
+    for (i, &weight) in outer.iter().enumerate() {
+        add_pairs::<MINUS, ROWS>(&mut sums, left, right, weight, one);
+        // Element by element: a loop, or a copy of a range, would go by way of memory.
+        let [_, a, b, c, d, e, f, g] = left;
+        left = [a, b, c, d, e, f, g, row(i + ROWS)];
+        let [a, b, c, d, e, f, g, _] = right;
+        right = [row(2 * half - 1 - i), a, b, c, d, e, f, g];
     }
+    add_pairs::<MINUS, ROWS>(&mut sums, left, right, *inner, one);
     sums
 }
 
 /// See [`super::singles`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-fn singles(row: impl Fn(usize) -> __m512d, weights: &[f64]) -> Four {
+fn singles(row: impl Fn(usize) -> __m512d, weights: &[f64]) -> Eight {
     let last = weights.len() - 1;
-    let mut sums = times([row(last), row(last + 1), row(last + 2), row(last + 3)], weights[last]);
-    let mut next = [row(0), row(1), row(2), row(3)];
+    let mut sums = times(rows_from(&row, last), weights[last]);
+    let mut next = rows_from(&row, 0);
     for (i, &weight) in weights[..last].iter().enumerate() {
         add_singles(&mut sums, next, weight);
-        next = [next[1], next[2], next[3], row(i + ROWS)];
+        let [_, a, b, c, d, e, f, g] = next;
+        next = [a, b, c, d, e, f, g, row(i + ROWS)];
     }
     sums
 }
 
 /// See [`super::along`].
+///
+/// Vectors that begin anywhere are read from where they are, unless they can be put together from two that are in
+/// registers: each of both costs about as much as a sum, and they are done by different units.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 pub(super) fn along(taps: &Taps, x: &[f64], out: &mut [f64]) {
     let weights = &taps.weights[..];
     let one = _mm512_set1_pd(black_box(1.0));
-    let (x, more) = (x.as_chunks::<W>().0, (weights.len() - 1) / W + 1);
-    for (k, out) in out.as_chunks_mut::<{ ROWS * W }>().0.iter_mut().enumerate() {
-        let x = &x[k * ROWS..][..ROWS + more];
-        let sums = match taps.kind {
-            Kind::Symmetric => pairs_along::<false>(|i| shifted(x, i), weights, one),
-            Kind::Antisymmetric => pairs_along::<true>(|i| shifted(x, i), weights, one),
-            Kind::General => singles_along(|i| shifted(x, i), weights),
-        };
-        *out = bytemuck::cast(sums);
+    let x = &x[..LANES + out.len() + weights.len() - 1];
+    let vector = |at: usize| bytemuck::cast(window_row::<W>(x, at));
+    let out = out.as_chunks_mut::<ALONG>().0.iter_mut().enumerate();
+    match taps.kind {
+        Kind::Symmetric => {
+            for (k, out) in out {
+                *out = bytemuck::cast(pairs_along::<false>(|at| vector(k * ALONG + at), weights, one));
+            }
+        }
+        Kind::Antisymmetric => {
+            for (k, out) in out {
+                *out = bytemuck::cast(pairs_along::<true>(|at| vector(k * ALONG + at), weights, one));
+            }
+        }
+        Kind::General => {
+            for (k, out) in out {
+                *out = bytemuck::cast(singles_along(|at| vector(k * ALONG + at), weights));
+            }
+        }
     }
 }
 
-/// The vectors of the entries from `i` on, each put together from two that lie in a line of memory.
+/// [`PART`] vectors that follow each other.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn shifted(x: &[[f64; W]], i: usize) -> Four {
-    let lanes = bytemuck::cast(SHIFTS[i % W]);
-    let x = &x[i / W..][..=ROWS];
-    let [a, b, c, d, e] = [x[0], x[1], x[2], x[3], x[4]].map(bytemuck::cast::<[f64; W], __m512d>);
-    [
-        _mm512_permutex2var_pd(a, lanes, b),
-        _mm512_permutex2var_pd(b, lanes, c),
-        _mm512_permutex2var_pd(c, lanes, d),
-        _mm512_permutex2var_pd(d, lanes, e),
-    ]
+fn row_of(vector: impl Fn(usize) -> __m512d, at: usize) -> Four {
+    [vector(at), vector(at + W), vector(at + 2 * W), vector(at + 3 * W)]
 }
 
-/// The lanes from the first, second, ... of two vectors on.
-const SHIFTS: [[u64; W]; W] = {
-    let mut shifts = [[0; W]; W];
-    let mut k = 0;
-    while k < W * W {
-        shifts[k / W][k % W] = (k / W + k % W) as u64;
-        k += 1;
-    }
-    shifts
-};
-
-/// See [`super::pairs_along`].
+/// See [`super::pairs_along`]; `vector(at)` are the entries from `at` on, counted from a vector before the first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-fn pairs_along<const MINUS: bool>(rows: impl Fn(usize) -> Four, weights: &[f64], one: __m512d) -> Four {
-    let last = weights.len() - 1;
-    let mut sums = times(rows(last / 2), weights[last / 2]);
-    for (i, &weight) in weights[..last / 2].iter().enumerate() {
-        add_pairs::<MINUS>(&mut sums, rows(i), rows(last - i), weight, one);
+fn pairs_along<const MINUS: bool>(vector: impl Fn(usize) -> __m512d, weights: &[f64], one: __m512d) -> Four {
+    let half = weights.len() / 2;
+    let mut sums = times(row_of(&vector, W + half), weights[half]);
+    // The right entries of the first of W pairs; those of the others begin in the vectors before.
+    let mut right: [__m512i; PART] = bytemuck::cast(row_of(&vector, W + 2 * half));
+    for (k, weights) in weights[..half].chunks(W).enumerate() {
+        let (left, before) = (W + k * W, _mm512_castpd_si512(vector(2 * half - k * W)));
+        macro_rules! pair {
+            ($i:literal) => {
+                if let Some(&weight) = weights.get($i) {
+                    let right =
+                        if $i == 0 { bytemuck::cast(right) } else { shifted::<{ (8 - $i) % 8 }>(before, right) };
+                    add_pairs::<MINUS, PART>(&mut sums, row_of(&vector, left + $i), right, weight, one);
+                }
+            };
+        }
+        pair!(0);
+        pair!(1);
+        pair!(2);
+        pair!(3);
+        pair!(4);
+        pair!(5);
+        pair!(6);
+        pair!(7);
+        right = [before, right[0], right[1], right[2]];
     }
     sums
+}
+
+/// The vectors that begin `BY` lanes after those before them; not as doubles, for which the compiler takes a slower
+/// permutation.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn shifted<const BY: i32>(before: __m512i, [a, b, c, d]: [__m512i; PART]) -> Four {
+    [
+        _mm512_castsi512_pd(_mm512_alignr_epi64::<BY>(a, before)),
+        _mm512_castsi512_pd(_mm512_alignr_epi64::<BY>(b, a)),
+        _mm512_castsi512_pd(_mm512_alignr_epi64::<BY>(c, b)),
+        _mm512_castsi512_pd(_mm512_alignr_epi64::<BY>(d, c)),
+    ]
 }
 
 /// See [`super::singles_along`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-fn singles_along(rows: impl Fn(usize) -> Four, weights: &[f64]) -> Four {
+fn singles_along(vector: impl Fn(usize) -> __m512d, weights: &[f64]) -> Four {
     let last = weights.len() - 1;
-    let mut sums = times(rows(last), weights[last]);
+    let mut sums = times(row_of(&vector, W + last), weights[last]);
     for (i, &weight) in weights[..last].iter().enumerate() {
-        add_singles(&mut sums, rows(i), weight);
+        add_singles(&mut sums, row_of(&vector, W + i), weight);
     }
     sums
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn times(rows: Four, weight: f64) -> Four {
-    let (weight, [a, b, c, d]) = (_mm512_set1_pd(weight), rows);
-    [_mm512_mul_pd(a, weight), _mm512_mul_pd(b, weight), _mm512_mul_pd(c, weight), _mm512_mul_pd(d, weight)]
+fn times<const R: usize>(mut rows: [__m512d; R], weight: f64) -> [__m512d; R] {
+    let weight = _mm512_set1_pd(weight);
+    for row in &mut rows {
+        *row = _mm512_mul_pd(*row, weight);
+    }
+    rows
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,fma")]
-fn add_pairs<const MINUS: bool>(sums: &mut Four, left: Four, right: Four, weight: f64, one: __m512d) {
+fn add_pairs<const MINUS: bool, const R: usize>(
+    sums: &mut [__m512d; R],
+    left: [__m512d; R],
+    right: [__m512d; R],
+    weight: f64,
+    one: __m512d,
+) {
     let weight = _mm512_set1_pd(weight);
-    for r in 0..ROWS {
+    for r in 0..R {
         let joined = match (r % 2, MINUS) {
             (0, false) => _mm512_fmadd_pd(left[r], one, right[r]),
             (0, true) => _mm512_fmsub_pd(left[r], one, right[r]),
@@ -236,9 +367,9 @@ fn add_pairs<const MINUS: bool>(sums: &mut Four, left: Four, right: Four, weight
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_singles(sums: &mut Four, next: Four, weight: f64) {
+fn add_singles<const R: usize>(sums: &mut [__m512d; R], next: [__m512d; R], weight: f64) {
     let weight = _mm512_set1_pd(weight);
-    for r in 0..ROWS {
+    for r in 0..R {
         sums[r] = _mm512_add_pd(sums[r], _mm512_mul_pd(next[r], weight));
     }
 }

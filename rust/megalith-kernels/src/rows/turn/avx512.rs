@@ -1,57 +1,80 @@
-//! Squares of eight by eight doubles, turned in registers.
+//! Squares of eight by eight, turned in registers: in vectors of eight elements, the smaller the faster.
 
-use std::arch::x86_64::{__m512d, _mm512_shuffle_f64x2, _mm512_unpackhi_pd, _mm512_unpacklo_pd};
+use std::arch::x86_64::{
+    __m128i, __m256i, __m512d, _mm_unpackhi_epi16, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi16,
+    _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm256_permute2x128_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
+    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm512_shuffle_f64x2, _mm512_unpackhi_pd, _mm512_unpacklo_pd,
+};
 use std::array::from_fn;
+
+use bytemuck::Pod;
 
 use super::SIDE;
 
+type Square<T> = [[T; SIDE]; SIDE];
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-pub(super) fn to_rows<T: Copy, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [f64], f: &F) {
+pub(super) fn to_rows<T: Pod, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [f64], f: &F) {
     let (squares, rest) = to.as_chunks_mut::<{ SIDE * SIDE }>();
     let columns = squares.len() * SIDE;
     let whole: [_; SIDE] = from_fn(|l| lines[l][..columns].as_chunks::<SIDE>().0);
     for (k, to) in squares.iter_mut().enumerate() {
         // No closures here: those that are not inlined go by way of memory.
-        let mut square = [[0.0; SIDE]; SIDE];
+        let mut square = [[T::zeroed(); SIDE]; SIDE];
         for (to, line) in square.iter_mut().zip(whole) {
-            for (slot, &value) in to.iter_mut().zip(&line[k]) {
-                *slot = f(value);
-            }
+            *to = line[k];
         }
-        let square = turned(&square);
-        for (row, to) in square.iter().zip(to.as_chunks_mut::<SIDE>().0) {
-            *to = *row;
+        let rows = to.as_chunks_mut::<SIDE>().0;
+        if size_of::<T>() == 8 {
+            let square = turned(&doubles(&square, f));
+            rows.copy_from_slice(&square);
+            continue;
         }
+        let square: Square<T> = match size_of::<T>() {
+            4 => bytemuck::cast(turned_words(&bytemuck::cast(square))),
+            2 => bytemuck::cast(turned_halves(&bytemuck::cast(square))),
+            _ => turned_plainly(&square),
+        };
+        rows.copy_from_slice(&doubles(&square, f));
     }
     super::plain_to_rows(&from_fn(|l| &lines[l][columns..]), rest, f);
 }
 
-#[target_feature(enable = "avx512f")]
-pub(super) fn to_lines(from: &[f64], columns: usize, to: &mut [f64]) {
-    for c in (0..columns).step_by(SIDE) {
-        let mut square = [[0.0; SIDE]; SIDE];
-        for (k, to) in square.iter_mut().enumerate() {
-            to.copy_from_slice(&from[(c + k) * SIDE..][..SIDE]);
-        }
-        let square = turned(&square);
-        for (l, line) in square.into_iter().enumerate() {
-            to[l * columns + c..][..SIDE].copy_from_slice(&line);
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn doubles<T: Pod, F: Fn(T) -> f64>(square: &Square<T>, f: &F) -> Square<f64> {
+    let mut doubles = [[0.0; SIDE]; SIDE];
+    for (to, from) in doubles.iter_mut().zip(square) {
+        for (slot, &value) in to.iter_mut().zip(from) {
+            *slot = f(value);
         }
     }
+    doubles
+}
+
+#[inline]
+fn turned_plainly<T: Pod>(square: &Square<T>) -> Square<T> {
+    let mut turned = [[T::zeroed(); SIDE]; SIDE];
+    for (c, row) in turned.iter_mut().enumerate() {
+        for (slot, line) in row.iter_mut().zip(square) {
+            *slot = line[c];
+        }
+    }
+    turned
 }
 
 /// Pairs of lines, then pairs of pairs, then all eight.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn turned(square: &[[f64; SIDE]; SIDE]) -> [[f64; SIDE]; SIDE] {
-    let [a, b, c, d, e, f, g, h] = square.map(bytemuck::cast::<[f64; SIDE], __m512d>);
+pub(crate) fn turned(square: &Square<f64>) -> Square<f64> {
+    let [a, b, c, d, e, f, g, h]: [__m512d; SIDE] = bytemuck::cast(*square);
     let [even0, even2] = quarters(_mm512_unpacklo_pd(a, b), _mm512_unpacklo_pd(c, d));
     let [even4, even6] = quarters(_mm512_unpacklo_pd(e, f), _mm512_unpacklo_pd(g, h));
     let [odd0, odd2] = quarters(_mm512_unpackhi_pd(a, b), _mm512_unpackhi_pd(c, d));
     let [odd4, odd6] = quarters(_mm512_unpackhi_pd(e, f), _mm512_unpackhi_pd(g, h));
     let ([r0, r4], [r2, r6]) = (quarters(even0, even4), quarters(even2, even6));
     let ([r1, r5], [r3, r7]) = (quarters(odd0, odd4), quarters(odd2, odd6));
-    [r0, r1, r2, r3, r4, r5, r6, r7].map(bytemuck::cast::<__m512d, [f64; SIDE]>)
+    bytemuck::cast([r0, r1, r2, r3, r4, r5, r6, r7])
 }
 
 /// The first and third, and the second and fourth quarters of two vectors.
@@ -59,4 +82,72 @@ pub(crate) fn turned(square: &[[f64; SIDE]; SIDE]) -> [[f64; SIDE]; SIDE] {
 #[target_feature(enable = "avx512f")]
 fn quarters(a: __m512d, b: __m512d) -> [__m512d; 2] {
     [_mm512_shuffle_f64x2::<0x88>(a, b), _mm512_shuffle_f64x2::<0xDD>(a, b)]
+}
+
+/// Elements of four bytes, turned.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn turned_words(square: &Square<u32>) -> Square<u32> {
+    let [a, b, c, d, e, f, g, h]: [__m256i; SIDE] = bytemuck::cast(*square);
+    let [r04, r15, r26, r37] = fours(a, b, c, d);
+    let [s04, s15, s26, s37] = fours(e, f, g, h);
+    bytemuck::cast([
+        _mm256_permute2x128_si256::<0x20>(r04, s04),
+        _mm256_permute2x128_si256::<0x20>(r15, s15),
+        _mm256_permute2x128_si256::<0x20>(r26, s26),
+        _mm256_permute2x128_si256::<0x20>(r37, s37),
+        _mm256_permute2x128_si256::<0x31>(r04, s04),
+        _mm256_permute2x128_si256::<0x31>(r15, s15),
+        _mm256_permute2x128_si256::<0x31>(r26, s26),
+        _mm256_permute2x128_si256::<0x31>(r37, s37),
+    ])
+}
+
+/// Four lines, turned in each half: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn fours(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256i; 4] {
+    let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let (low2, high2) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    [
+        _mm256_unpacklo_epi64(low, low2),
+        _mm256_unpackhi_epi64(low, low2),
+        _mm256_unpacklo_epi64(high, high2),
+        _mm256_unpackhi_epi64(high, high2),
+    ]
+}
+
+/// Elements of two bytes, turned.
+#[inline]
+#[target_feature(enable = "sse2")]
+pub(crate) fn turned_halves(square: &Square<u16>) -> Square<u16> {
+    let [a, b, c, d, e, f, g, h]: [__m128i; SIDE] = bytemuck::cast(*square);
+    let ([r01, r23], [r45, r67]) = (columns(a, b, c, d), columns_high(a, b, c, d));
+    let ([s01, s23], [s45, s67]) = (columns(e, f, g, h), columns_high(e, f, g, h));
+    bytemuck::cast([
+        _mm_unpacklo_epi64(r01, s01),
+        _mm_unpackhi_epi64(r01, s01),
+        _mm_unpacklo_epi64(r23, s23),
+        _mm_unpackhi_epi64(r23, s23),
+        _mm_unpacklo_epi64(r45, s45),
+        _mm_unpackhi_epi64(r45, s45),
+        _mm_unpacklo_epi64(r67, s67),
+        _mm_unpackhi_epi64(r67, s67),
+    ])
+}
+
+/// Of four lines, columns 0 and 1, 2 and 3.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn columns(a: __m128i, b: __m128i, c: __m128i, d: __m128i) -> [__m128i; 2] {
+    let (ab, cd) = (_mm_unpacklo_epi16(a, b), _mm_unpacklo_epi16(c, d));
+    [_mm_unpacklo_epi32(ab, cd), _mm_unpackhi_epi32(ab, cd)]
+}
+
+/// Of four lines, columns 4 and 5, 6 and 7.
+#[inline]
+#[target_feature(enable = "sse2")]
+fn columns_high(a: __m128i, b: __m128i, c: __m128i, d: __m128i) -> [__m128i; 2] {
+    let (ab, cd) = (_mm_unpackhi_epi16(a, b), _mm_unpackhi_epi16(c, d));
+    [_mm_unpacklo_epi32(ab, cd), _mm_unpackhi_epi32(ab, cd)]
 }
