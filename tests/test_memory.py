@@ -157,6 +157,27 @@ def test_the_second_result_has_the_memory_of_the_first(name, tmp_path):
     assert np.array_equal(second, expected)
 
 
+def test_scratch_that_was_used_before_changes_no_result():
+    rng = np.random.default_rng(0)
+    weights = (1 << np.arange(23)).reshape(1, 1, 23)
+    source = rng.integers(0, 2, (20, 300, 400)).astype(bool)
+    sums = np.zeros(source.shape, np.int64)
+    for k in range(23):
+        at = k - 11
+        sums[:, :, max(-at, 0) : 400 - max(at, 0)] += source[:, :, max(at, 0) : 400 + min(at, 0)].astype(np.int64) << k
+    dense, sparse = np.ones(9 << 20, np.uint8), np.zeros(9 << 20, np.uint8)
+    sparse[:: 1 << 18] = 1
+    for turn in range(2):
+        for values in (dense, sparse):
+            assert np.array_equal(megalith.where(values), np.flatnonzero(values))
+        table = rng.integers(0, 2, 1 << 23).astype(np.uint8)
+        assert np.array_equal(megalith.apply_lut_to_index(source, weights, table), table[sums])
+        gaps = np.concatenate([np.arange(6 << 20), (8 << 20) + np.arange(turn, 1 << 20, 2)])
+        pairs = megalith.neighbours(gaps, 2)
+        assert np.array_equal(gaps[pairs[:, 0]] + 2, gaps[pairs[:, 1]])
+        assert len(pairs) == np.isin(gaps + 2, gaps).sum()
+
+
 def test_eight_threads_keep_what_they_write():
     wrong = []
 
