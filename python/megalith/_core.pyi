@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, Self, final
+from typing import Any, ClassVar, Final, Literal, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ __all__ = [
     "default_threads",
     "digest",
     "digest_bytes",
+    "empty",
     "find",
     "find_pairs",
     "index_of",
@@ -195,6 +196,7 @@ def default_threads() -> int: ...
 def cpu_level() -> str: ...
 def shared_directory() -> str: ...
 def capacity(directory: str | os.PathLike[str]) -> dict[str, Any]: ...
+def empty(shape: Sequence[int], dtype: npt.DTypeLike, order: Literal["C", "F"] = "C") -> _Array: ...
 def refuse_overlap(sink: _Array, source: _Array) -> None: ...
 def find(source: _Array, above: float | None = None, processes: int | None = None, progress: _Tick = None) -> Hits: ...
 def apply_lut(

@@ -3,6 +3,11 @@
 Three settings are read at each call: `default_processes` (threads where nothing else says how many; None for all cores
 given to this process), `default_blocks_per_process` (blocks where `blocks` is None) and `default_cutoff` (elements up
 to which `where` leaves the work to NumPy).
+
+Fresh results are ordinary arrays that own their data. From 8 MiB on they take over the memory of results that were
+freed before, which spares the page faults: these cost as much as the work of most functions here. At most 2 GiB or an
+eighth of the machine's memory are kept for that, and the system may take them back at any time; the environment
+variable ``MEGALITH_REUSE_BYTES`` is read once and sets another limit, 0 for none kept.
 """
 
 from megalith._typing import Processes

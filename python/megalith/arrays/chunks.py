@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megalith import _checks
+from megalith import _checks, _core
 from megalith.arrays.source import as_source, is_path
 from megalith.exceptions import ArgumentError
 
@@ -209,7 +209,7 @@ def get_excerpts(data: SourceLike, n_excerpts: int | None = None, excerpt_size: 
     if n_excerpts < 2:
         return data[: n_excerpts * excerpt_size]
     bounds = list(_excerpts(data.shape[0], n_excerpts, excerpt_size))
-    taken = np.empty((sum(end - start for start, end in bounds), *data.shape[1:]), data.dtype)
+    taken = _core.empty((sum(end - start for start, end in bounds), *data.shape[1:]), data.dtype)
     at = 0
     for start, end in bounds:
         taken[at : at + end - start] = data[start:end]

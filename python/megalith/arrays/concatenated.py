@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from megalith import _core
 from megalith.arrays.indexing import Index, as_slice, bounding
 from megalith.arrays.source import Reader, Source, as_source, is_path
 from megalith.exceptions import ArgumentError, DTypeError, LayoutError, ShapeError
@@ -260,7 +261,7 @@ class ConcatenatedArrays(Source):
 
     def _take(self, rows: Taken, rest: list[Taken], turn: Positions | None) -> AnyArray:
         """Take a slice of rows or one row, and slices and entries of other axes."""
-        out = np.empty(_lengths([rows, *rest], turn), self.dtype)
+        out = _core.empty(_lengths([rows, *rest], turn), self.dtype)
         for part, local, place in self._pieces(rows):
             self._put(out, place, _values(part, local, rest, turn))
         return out
@@ -276,7 +277,7 @@ class ConcatenatedArrays(Source):
         rest = [*rest[:first], np.broadcast_to(rest[first], common), *rest[first + 1 :]]
         is_together = arrays[-1] - first == len(arrays) - 1
         place_of_common = 1 + first - sum(isinstance(taken, int) for taken in rest[:first]) if is_together else 0
-        out = np.empty(common + _lengths([rows, *rest], turn), self.dtype)
+        out = _core.empty(common + _lengths([rows, *rest], turn), self.dtype)
         n = len(common)
         for part, local, place in self._pieces(rows):
             values = _values(part, local, rest, turn)
@@ -311,7 +312,7 @@ class ConcatenatedArrays(Source):
         flat = rows.reshape(-1)
         lead = (flat.size, *(common[axis] for axis in others))
         slices = _lengths(rest, turn)
-        out = np.empty(lead + slices, self.dtype)
+        out = _core.empty(lead + slices, self.dtype)
         most = max(COPIED_BYTES * flat.size // max(out.nbytes, 1), 1)
         for part, local, place in _short(self._pieces(flat), most):
             if not arrays:  # Axes the rows do not vary along have length 1 here.
@@ -397,7 +398,7 @@ class _Reader(Reader):
             part, local, _ = pieces[0]
             return self._reader(part).read((local, *box[1:]), processes=processes, tick=tick)
         if out is None:
-            out = np.empty([part.stop - part.start for part in box], whole.dtype, order=whole.order or "C")
+            out = _core.empty([part.stop - part.start for part in box], whole.dtype, whole.order or "C")
         rest, turn = list(box[1:]), None
         if whole.cols is not None:
             taken, turn = whole._through_columns([range(part.start, part.stop) for part in box[1:]])

@@ -71,7 +71,7 @@ class Chunks:
 
     def __getitem__(self, key: Any) -> AnyArray:
         part = self.array[key]
-        values = np.empty(part.shape, part.dtype)
+        values = _core.empty(part.shape, part.dtype)
         store(part, values.__setitem__)
         return values
 
@@ -225,7 +225,7 @@ def _apply_lut_to_index(
         if values.shape == wanted:
             whole: AnyArray = kernels.apply_lut_to_index(values, weights, table, processes=threads)
             return whole
-        out = np.empty(wanted, table.dtype)
+        out = _core.empty(wanted, table.dtype)
         begin = tuple(part.start for part in inner)
         _core.apply_lut_to_index(values, sum_weights(weights, values.dtype), table, out, begin, threads)
         return out

@@ -59,7 +59,7 @@ class Target:
 
     def __init__(self, sink: SinkLike, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:
         if sink is None:
-            self._array = self._result = np.empty(shape, dtype, order)
+            self._array = self._result = _core.empty(shape, dtype, order)
             return
         self._is_fresh = is_path(sink)
         if self._is_fresh:
@@ -117,7 +117,7 @@ class Target:
         """Return an array to write the box to; `store` brings it to where it belongs."""
         if self._array is not None:
             return view_of(self._array, box)
-        return np.empty(tuple(part.stop - part.start for part in box), self.dtype)
+        return _core.empty(tuple(part.stop - part.start for part in box), self.dtype)
 
     def put(self, values: AnyArray) -> None:
         """Bring a whole result to where it belongs."""

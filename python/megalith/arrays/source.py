@@ -359,7 +359,7 @@ class Reader:
         usable = out is not None and out.dtype == source.dtype
         if usable and out is not None:
             usable = out.flags.f_contiguous if is_reversed else out.flags.c_contiguous
-        values = out if usable and out is not None else np.empty(shape, source.dtype, order=source.order or "C")
+        values = out if usable and out is not None else _core.empty(shape, source.dtype, source.order or "C")
         file.read_box(
             source.offset,
             source.shape[::step],

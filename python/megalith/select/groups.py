@@ -201,7 +201,7 @@ def spikes_per_cluster(
         tally, ids, counts = _tally(source, windows, threads, bar)
         bounds = np.concatenate([[0], np.cumsum(counts)])
         cursors = bounds[:-1].copy()
-        positions = np.empty(source.size, np.int64)
+        positions = _core.empty((source.size,), np.int64)
         for start, window in windows:
             tally.positions(window, start, cursors, positions, threads, bar.tick)
             bar.part_done()
@@ -376,7 +376,7 @@ def index_of(arr: SourceLike, lookup: npt.ArrayLike, *, processes: Processes = N
     if source.size == 0 and source.dtype == np.float64:
         return np.zeros(source.shape, np.int64)
     check_kind("arr", source.dtype, "iu", "integers")
-    places = np.empty(source.shape, np.int64)
+    places = _core.empty(source.shape, np.int64)
     if source.ndim == 0:
         source, places = as_source(np.atleast_1d(source.array)), places.reshape(1)
     missing: set[int] = set()
@@ -454,7 +454,7 @@ def spikes_in_clusters(
         return np.zeros(0, np.int64)
     windows = Windows(source, threads)
     windows.step = min(windows.step, WINDOW_BYTES // 8)
-    places = np.empty(min(windows.step, source.size), np.int64)
+    places = _core.empty((min(windows.step, source.size),), np.int64)
     found = []
     with progress(verbose, "spikes_in_clusters", source.nbytes, parts=len(windows)) as bar:
         for start, window in windows:

@@ -1,44 +1,46 @@
-//! Scratch of bits: zero, and not touched before it is written.
+//! Scratch of bits, for callers that write each word before they read it.
 
 use megalith_core::blocks::zeros;
-use megalith_core::{Error, Result};
-use memmap2::{Advice, MmapMut};
+use megalith_core::{Memory, Result};
 
 /// Masks of fewer words come from the allocator.
 const LARGE: usize = 1 << 16;
 
-/// Words that are zero until they are written; memory is taken where they are, in huge pages where there are any.
+/// What debug builds fill masks with, so that tests see words that were not written.
+const UNWRITTEN: u64 = 0xdead_beef_dead_beef;
+
+/// Words of unspecified content; memory is taken where they are written, in huge pages where there are any.
 #[derive(Debug)]
 pub(crate) enum Mask {
     Small(Vec<u64>),
-    Large(MmapMut),
+    Large(Memory, usize),
 }
 
 impl Mask {
     pub(crate) fn new(n_words: usize) -> Result<Self> {
-        if n_words < LARGE {
-            return Ok(Self::Small(zeros(n_words)?));
+        let mut mask = if n_words < LARGE {
+            Self::Small(zeros(n_words)?)
+        } else {
+            Self::Large(Memory::take(n_words.saturating_mul(size_of::<u64>()))?, n_words)
+        };
+        if cfg!(debug_assertions) {
+            mask.words_mut().fill(UNWRITTEN);
         }
-        let wanted = n_words.saturating_mul(size_of::<u64>());
-        let map = MmapMut::map_anon(wanted).map_err(|_| Error::Memory { wanted })?;
-        #[cfg(target_os = "linux")]
-        // A system without huge pages gives small ones.
-        let _ = map.advise(Advice::HugePage);
-        Ok(Self::Large(map))
+        Ok(mask)
     }
 
     pub(crate) fn words(&self) -> &[u64] {
         match self {
             Self::Small(words) => words,
-            // Maps begin with a page.
-            Self::Large(map) => bytemuck::cast_slice(map),
+            // Memory begins with a page.
+            Self::Large(memory, n_words) => &bytemuck::cast_slice(memory.bytes())[..*n_words],
         }
     }
 
     pub(crate) fn words_mut(&mut self) -> &mut [u64] {
         match self {
             Self::Small(words) => words,
-            Self::Large(map) => bytemuck::cast_slice_mut(map),
+            Self::Large(memory, n_words) => &mut bytemuck::cast_slice_mut(memory.bytes_mut())[..*n_words],
         }
     }
 }

@@ -10,6 +10,7 @@ mod guard;
 mod info;
 mod kernels;
 mod memcache;
+mod memory;
 mod shm;
 
 use numpy::PyArrayDescrMethods;
@@ -47,6 +48,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(info::capacity, module)?)?;
     module.add_function(wrap_pyfunction!(info::cpu_level, module)?)?;
     module.add_function(wrap_pyfunction!(arrays::refuse_overlap, module)?)?;
+    module.add_function(wrap_pyfunction!(memory::empty, module)?)?;
     module.add_function(wrap_pyfunction!(guard::default_threads, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::find, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::apply_lut, module)?)?;
@@ -64,8 +66,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(kernels::xxh3, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest, module)?)?;
     module.add_function(wrap_pyfunction!(kernels::digest_bytes, module)?)?;
-    let forked = wrap_pyfunction!(shm::after_fork_in_child, module)?;
-    let handlers = [("after_in_child", forked)].into_py_dict(module.py())?;
-    module.py().import("os")?.getattr("register_at_fork")?.call((), Some(&handlers))?;
+    let at_fork = module.py().import("os")?.getattr("register_at_fork")?;
+    let (locks, pages) =
+        (wrap_pyfunction!(shm::after_fork_in_child, module)?, wrap_pyfunction!(memory::after_fork, module)?);
+    at_fork.call((), Some(&[("after_in_child", &locks)].into_py_dict(module.py())?))?;
+    at_fork.call((), Some(&[("after_in_child", &pages), ("after_in_parent", &pages)].into_py_dict(module.py())?))?;
     Ok(())
 }

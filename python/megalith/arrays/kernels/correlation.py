@@ -227,7 +227,7 @@ def _correlate_complex(
         real(values.real, parts[0], out.real, cval.real, mode)
         real(values.imag, parts[0], out.imag, cval.imag, mode)
     else:
-        temporary = np.empty(values.shape, values.real.dtype.newbyteorder("="))
+        temporary = _core.empty(values.shape, values.real.dtype.newbyteorder("="))
         real(values.real, parts[0], out.real, cval.real, mode)
         real(values.imag, parts[1], temporary, cval.imag, mode)
         out.real -= temporary
@@ -275,7 +275,7 @@ def _correlate_streamed(
             skip = before
         shape = [p.stop - p.start for p in window]
         shape[axis] = len(wanted)
-        slab = np.empty(shape, source.dtype, order=order_of(source))
+        slab = _core.empty(shape, source.dtype, order_of(source))
         start = 0
         for low, high in runs(wanted):
             place = [slice(None)] * source.ndim
@@ -283,7 +283,7 @@ def _correlate_streamed(
             box = (*window[:axis], slice(low, high), *window[axis + 1 :])
             reader.read(box, slab[tuple(place)], processes=threads)
             start += high - low
-        out = np.empty(shape, target.dtype, order=order_of(source))
+        out = _core.empty(shape, target.dtype, order_of(source))
         run(slab, out, "constant")
         inner = [slice(None)] * source.ndim
         inner[axis] = slice(skip, skip + part.stop - part.start)

@@ -106,7 +106,7 @@ def apply_lut(
     check_kind("source", source.dtype, "biu", "bool and integers")
     if sink is None and not source.streams and not verbose and table.dtype.itemsize > 0:
         # As below, with less around it: small arrays feel that.
-        fresh = np.empty(source.shape, table.dtype, order_of(source))
+        fresh = _core.empty(source.shape, table.dtype, order_of(source))
         _core.apply_lut(source.array, table, fresh, mode, threads)
         return fresh
     with Target(sink, source.shape, table.dtype, order_of(source)) as target:

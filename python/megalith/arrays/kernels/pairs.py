@@ -84,7 +84,7 @@ def neighbours(
     with progress(verbose, "neighbours", source.nbytes, parts=2) as bar:
         found = _core.find_pairs(values, offset, threads, bar.tick)
         bar.part_done()
-        pairs = np.empty((len(found), 2), np.int64)
+        pairs = _core.empty((len(found), 2), np.int64)
         found.fill(values, pairs, threads, bar.tick)
     return pairs
 

@@ -147,7 +147,7 @@ def where(
         shape = (len(hits),) if source.ndim == 1 else (len(hits), source.ndim)
         with Target(sink, shape, result_dtype, "C") as target:
             refuse_overlap(source, target)
-            found = np.empty(shape, result_dtype) if target.streams else target.array
+            found = _core.empty(shape, result_dtype) if target.streams else target.array
             hits.fill(found, threads, bar.tick)
             if target.streams:
                 target.put(found)
@@ -236,7 +236,7 @@ def _where_streamed(source: Source, bound: Any, threads: int | None, dtype: np.d
     pieces.reverse()
     if ordered:
         total = sum(len(piece) for piece in pieces)
-        result: AnyArray = np.empty((total,) if ndim == 1 else (total, ndim), dtype)
+        result: AnyArray = _core.empty((total,) if ndim == 1 else (total, ndim), dtype)
         start = 0
         while pieces:  # Each piece is given back as soon as it is copied.
             piece = pieces.pop()
@@ -254,7 +254,7 @@ def positions_in(
 ) -> AnyArray:
     """Return the positions of hits in an array."""
     hits = _core.find(values, bound, threads, tick)
-    found = np.empty((len(hits),) if values.ndim == 1 else (len(hits), values.ndim), dtype)
+    found = _core.empty((len(hits),) if values.ndim == 1 else (len(hits), values.ndim), dtype)
     hits.fill(found, threads)
     return found
 
@@ -269,7 +269,7 @@ def flattened(found: AnyArray, start: tuple[int, ...], shape: tuple[int, ...]) -
 
 def unflattened(flat: npt.NDArray[np.int64], shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
     """Return the positions along each axis."""
-    found = np.empty((len(flat), len(shape)), dtype)
+    found = _core.empty((len(flat), len(shape)), dtype)
     for axis in reversed(range(len(shape))):
         flat, found[:, axis] = np.divmod(flat, shape[axis])
     return found

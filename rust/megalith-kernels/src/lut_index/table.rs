@@ -402,12 +402,13 @@ fn plain_pack(entries: &[u8], words: &mut [u64]) -> bool {
     for (entries, word) in entries.chunks(64).zip(words) {
         let mut eights = [0u8; 64];
         eights[..entries.len()].copy_from_slice(entries);
+        let mut bits = 0;
         for (k, eight) in eights.as_chunks::<8>().0.iter().enumerate() {
             let eight = u64::from_le_bytes(*eight);
             all |= eight;
-            *word |= (eight & 0x0101_0101_0101_0101).wrapping_mul(GATHER) >> 56 << (8 * k);
+            bits |= (eight & 0x0101_0101_0101_0101).wrapping_mul(GATHER) >> 56 << (8 * k);
         }
-        *word = word.to_le();
+        *word = bits.to_le();
     }
     all & !0x0101_0101_0101_0101 == 0
 }

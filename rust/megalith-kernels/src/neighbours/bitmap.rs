@@ -91,6 +91,7 @@ pub(super) fn find<T: Integer>(
         return Ok(None);
     }
     let (mut mask, mut ranks) = (Mask::new(n_words + 1)?, zeros(n_words.div_ceil(LINE))?);
+    mask.words_mut()[n_words] = 0;
     let lengths: Vec<_> = starts.windows(2).map(|ends| ends[1] - ends[0]).collect();
     let lines: Vec<_> = starts.windows(2).map(|ends| ends[1].div_ceil(LINE) - ends[0].div_ceil(LINE)).collect();
     let mut made = vec![None; lengths.len()];
@@ -175,6 +176,8 @@ fn plain_make<T: Integer>(
             if !plain_rises(&list[before..list.len().min(done + 1)]) || done > most {
                 return None;
             }
+        } else {
+            line.fill(0);
         }
         (word, words) = (word + line.len(), rest);
     }
