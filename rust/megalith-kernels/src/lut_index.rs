@@ -92,7 +92,7 @@ const ITEM: usize = 1 << 19;
 ///
 /// # Cost
 /// One pass over the source and one over the sink; each element is read about 1.1 times for a mask and a kernel of
-/// 3 x 3 x 3, 1.6 times for others. A large table of zeros and ones is read once, if many sums are looked up.
+/// 3 x 3 x 3, 1.6 times for others. A large table of zeros and ones is read once, if many sums are looked up far apart.
 /// Scratch of each thread: 64 Ki cells of 4 or 8 bytes, or one row's neighbourhood where that is more; and one bit for
 /// each entry of such a table.
 ///
@@ -135,8 +135,9 @@ pub fn apply_lut_to_index<L: Entry>(
                     taps.into_iter().map(|(offset, worth)| (offset, patterns::in_bytes(worth))).collect();
                 work.run(Bytes, load, &taps)
             } else if let Some(kernel) = ring::Kernel::new(&work.grid, weights, lut.len()).filter(|_| is_wide) {
-                work.table.pack(workers, ring::estimate(&work.source, &work.grid, work.sink.shape()))?;
-                ring::run(workers, &work.source, &work.grid, &kernel, &work.table, work.sink)
+                let mut table = Table::new(&lut[..=kernel.full]);
+                table.pack(workers, ring::estimate(&work.source, &work.grid, &kernel, work.sink.shape()))?;
+                ring::run(workers, &work.source, &work.grid, &kernel, &table, work.sink)
             } else {
                 work.table.pack(workers, work.sink.len() / 4)?;
                 work.run(Patterns, load, &taps)

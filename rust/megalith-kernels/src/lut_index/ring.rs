@@ -29,10 +29,12 @@ use crate::simd::multiversion;
 /// Positions of a strip's plane: three planes of two bytes each stay in the second-level cache.
 const PLANE: usize = 1 << 15;
 /// Positions whose patterns are collected before they are looked up.
-const BATCH: usize = 1 << 11;
+const BATCH: usize = 1 << 13;
 /// Rows, and positions of each, that tell how many patterns are looked up.
 const SAMPLES: usize = 32;
 const SAMPLE: usize = 512;
+/// Numbers of cache lines: more than there are positions in the rows.
+const LINES: usize = 1 << 16;
 /// The nine bits of a plane.
 const NINE: u16 = 0x1ff;
 /// Bits of a pattern that are looked up at once.
@@ -80,28 +82,38 @@ struct Scratch<L> {
     threes: [Vec<u8>; 3],
     ring: [Vec<u16>; 3],
     list: List,
-    sums: Vec<i32>,
     values: Vec<L>,
     out: Vec<L>,
 }
 
-/// The patterns of some rows that are neither empty nor full, in three parts, and where they are.
+/// The patterns of some rows that are neither empty nor full, and where they are.
 #[derive(Default)]
 struct List {
-    nines: [Vec<u16>; 3],
+    patterns: Vec<i32>,
     /// Bits of the positions that the list has, and of those that are full.
     listed: Vec<u64>,
     full: Vec<u64>,
 }
 
-/// About how many of the patterns of a part of the source are neither empty nor full, judged by some rows.
-pub(super) fn estimate(source: &SourceView<'_>, grid: &Grid, shape: &[usize]) -> usize {
+impl List {
+    /// Room for so many patterns; blocks are written whole, wherever they begin.
+    fn resize(&mut self, n: usize) {
+        self.patterns.resize(n + WIDTH, 0);
+        self.listed.resize(n / WIDTH, 0);
+        self.full.resize(n / WIDTH, 0);
+    }
+}
+
+/// About how many sums are looked up far from all others, where the caches do not help, judged by some rows; none if
+/// they are the minority.
+pub(super) fn estimate(source: &SourceView<'_>, grid: &Grid, kernel: &Kernel, shape: &[usize]) -> usize {
     let (Some(volume), &[deep, high, wide]) = (Volume::new(source, grid), shape) else { return 0 };
     let n = wide.min(SAMPLE);
     let pitch = n.next_multiple_of(WIDTH);
     let (mut row, mut threes) = (Vec::new(), [(); 3].map(|()| vec![0; pitch]));
-    let mut nines = [(); 3].map(|()| vec![0; pitch]);
-    let mut listed = 0;
+    let (mut nines, mut list) = ([(); 3].map(|()| vec![0; pitch]), List::default());
+    list.resize(pitch);
+    let (mut counts, mut all) = (vec![0u16; LINES], 0);
     for k in 0..SAMPLES {
         let [z, y] = [(2 * k + 1) * deep / (2 * SAMPLES), (k * 7 % SAMPLES) * high / SAMPLES];
         for (dz, nine) in nines.iter_mut().enumerate() {
@@ -110,11 +122,24 @@ pub(super) fn estimate(source: &SourceView<'_>, grid: &Grid, shape: &[usize]) ->
             }
             join(threes.each_ref().map(Vec::as_slice), nine);
         }
-        let [a, b, c] = &nines;
-        let is_listed = |x: &usize| a[*x] | b[*x] | c[*x] != 0 && a[*x] & b[*x] & c[*x] != NINE;
-        listed += (0..n).filter(is_listed).count();
+        let listed = collect(nines.each_ref().map(Vec::as_slice), &mut list);
+        all += listed;
+        let sums = &mut list.patterns[..listed.next_multiple_of(WIDTH)];
+        add(&kernel.worth, sums);
+        for sum in &sums[..listed] {
+            counts[line(*sum)] += 1;
+        }
     }
-    (listed as u128 * (deep * high * wide) as u128 / (SAMPLES * n) as u128) as usize
+    let alone = counts.iter().filter(|&&count| count == 1).count();
+    if alone < all / 2 {
+        return 0;
+    }
+    (alone as u128 * (deep * high * wide) as u128 / (SAMPLES * n) as u128) as usize
+}
+
+/// A number for the cache line of a table that a sum is looked up in; seldom the same one for others.
+fn line(sum: i32) -> usize {
+    ((sum as u32 >> 6).wrapping_mul(0x9e37_79b1) >> 16) as usize % LINES
 }
 
 /// `sink[p] = table[sum of the pattern of p]`.
@@ -133,12 +158,11 @@ pub(super) fn run<L: Entry>(
         threes: Default::default(),
         ring: Default::default(),
         list: List::default(),
-        sums: Vec::new(),
         values: Vec::new(),
         out: Vec::new(),
     };
     for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
-        let Scratch { row, threes, ring, list, sums, values, out } = scratch;
+        let Scratch { row, threes, ring, list, values, out } = scratch;
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
         let batch = (BATCH / pitch).max(1);
@@ -148,13 +172,7 @@ pub(super) fn run<L: Entry>(
         for plane in ring.iter_mut() {
             plane.resize(high * pitch, 0);
         }
-        // Blocks are written whole, wherever they begin.
-        for nines in &mut list.nines {
-            nines.resize(batch * pitch + WIDTH, 0);
-        }
-        list.listed.resize(batch * pitch / WIDTH, 0);
-        list.full.resize(batch * pitch / WIDTH, 0);
-        sums.resize(batch * pitch + WIDTH, 0);
+        list.resize(batch * pitch);
         values.resize(batch * pitch + WIDTH, L::default());
         out.resize(wide, L::default());
         for z in 0..deep + 2 {
@@ -173,8 +191,8 @@ pub(super) fn run<L: Entry>(
                     let lines = start..(start + batch).min(high);
                     let nines = ring.each_ref().map(|plane| &plane[start * pitch..lines.end * pitch]);
                     let n = collect(nines, list).next_multiple_of(WIDTH);
-                    add(list.nines.each_ref().map(|nines| &nines[..n]), &kernel.worth, &mut sums[..n]);
-                    table.take(&sums[..n], &mut values[..n]);
+                    add(&kernel.worth, &mut list.patterns[..n]);
+                    table.take(&list.patterns[..n], &mut values[..n]);
                     let words = list.listed.chunks_exact(pitch / WIDTH).zip(list.full.chunks_exact(pitch / WIDTH));
                     let mut values = &values[..];
                     for (y, (listed, full)) in lines.zip(words) {
@@ -194,7 +212,7 @@ multiversion!(fn join[](threes: [&[u8]; 3], nine: &mut [u16]) -> () = plain_join
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn collect[](nines: [&[u16]; 3], list: &mut List) -> usize = plain_collect, avx512 = avx512::collect);
 #[cfg(target_arch = "x86_64")]
-multiversion!(fn add[](nines: [&[u16]; 3], worth: &Worth, sums: &mut [i32]) -> () = plain_add, avx512 = avx512::add);
+multiversion!(fn add[](worth: &Worth, patterns: &mut [i32]) -> () = plain_add, avx512 = avx512::add);
 #[cfg(not(target_arch = "x86_64"))]
 use plain_add as add;
 #[cfg(not(target_arch = "x86_64"))]
@@ -235,26 +253,20 @@ fn plain_collect(nines: [&[u16]; 3], list: &mut List) -> usize {
             list.full[k] |= u64::from(is_full) << x;
             list.listed[k] |= u64::from(is_listed) << x;
             // The next pattern takes the place of one that does not count.
-            for (nines, nine) in list.nines.iter_mut().zip([a[x], b[x], c[x]]) {
-                nines[n] = nine;
-            }
+            list.patterns[n] = i32::from(a[x]) | i32::from(b[x]) << 9 | i32::from(c[x]) << 18;
             n += usize::from(is_listed);
         }
     }
     n
 }
 
-/// The sums of patterns.
+/// Make sums of patterns.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_add([a, b, c]: [&[u16]; 3], worth: &Worth, sums: &mut [i32]) {
-    for (sum, (&a, (&b, &c))) in sums.iter_mut().zip(a.iter().zip(b.iter().zip(c))) {
-        *sum = i32::from(a) | i32::from(b) << 9 | i32::from(c) << 18;
-    }
-    if let Some(worth) = worth {
-        for sum in sums {
-            let pattern = *sum as usize;
-            *sum = (0..worth.len()).map(|part| worth[part][pattern >> (part * BITS) & ((1 << BITS) - 1)]).sum();
-        }
+fn plain_add(worth: &Worth, patterns: &mut [i32]) {
+    let Some(worth) = worth else { return };
+    for sum in patterns {
+        let pattern = *sum as usize;
+        *sum = (0..worth.len()).map(|part| worth[part][pattern >> (part * BITS) & ((1 << BITS) - 1)]).sum();
     }
 }

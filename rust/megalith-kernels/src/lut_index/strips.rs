@@ -6,10 +6,14 @@
 use megalith_core::{Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
+use super::table::prefetch;
 use crate::simd::multiversion;
 
 /// Elements that are worked on side by side; rows of scratch are as many times as long.
 pub(super) const WIDTH: usize = 64;
+/// Bytes of a cache line, and of a page, beyond whose end processors do not read ahead by themselves.
+const LINE: usize = 64;
+const PAGE: usize = 4096;
 /// Rows that are longer are cut.
 const ROW: usize = 1 << 12;
 /// Positions of an item of work.
@@ -47,7 +51,12 @@ impl<'a> Volume<'a> {
         let start = (z * high + y) * wide + at[2] + left - self.before[2];
         let range = start..start + right - left;
         let bytes = match self.bytes {
-            Some(bytes) => Some(&bytes[range.clone()]),
+            Some(bytes) => {
+                for at in range.clone().step_by(LINE) {
+                    prefetch(bytes, at + PAGE);
+                }
+                Some(&bytes[range.clone()])
+            }
             None => self.source.slice_of(range.clone()),
         };
         let bytes = if let Some(bytes) = bytes {

@@ -225,8 +225,7 @@ multiversion!(fn look_up_bytes[](sums: &[u8], table: &[u8; BYTES], out: &mut [u8
     = plain_look_up_bytes, avx512 = avx512::look_up_bytes);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn pack[](entries: &[u8], words: &mut [u64]) -> bool = plain_pack, avx512 = avx512::pack);
-multiversion!(fn take_bits[](sums: &[i32], bits: &[u64], out: &mut [u8]) -> ()
-    = plain_take_bits);
+multiversion!(fn take_bits[](sums: &[i32], bits: &[u64], out: &mut [u8]) -> () = plain_take_bits);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn expand[](listed: &[u64], full: &[u64], values: &[u8], ends: [u8; 2], out: &mut [u8]) -> ()
     = plain_expand, avx512 = avx512::expand);
@@ -295,10 +294,7 @@ fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) ->
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_take<L: Entry>(sums: &[i32], lut: &[L], out: &mut [L]) {
-    for (k, (slot, &sum)) in out.iter_mut().zip(sums).enumerate() {
-        if let Some(&next) = sums.get(k + AHEAD * TAKEN) {
-            prefetch(lut, next as u32 as usize);
-        }
+    for (slot, &sum) in out.iter_mut().zip(sums) {
         *slot = lut[sum as u32 as usize];
     }
 }
@@ -329,21 +325,22 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     }
 }
 
-/// Fetch the cache line of an item, without waiting for it.
+/// Ask for the cache line of a byte, without waiting for it: into the second-level cache, which waits for more lines
+/// at a time than the first one can.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn prefetch<T>(items: &[T], at: usize) {
+pub(super) fn prefetch(bytes: &[u8], at: usize) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a hint, which reads nothing and may be given for any address.
         #[allow(unsafe_code)]
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(items.as_ptr().wrapping_add(at).cast());
+            _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().wrapping_add(at).cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (items, at);
+    let _ = (bytes, at);
 }
 
 #[inline(always)]

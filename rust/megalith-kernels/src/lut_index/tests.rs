@@ -227,12 +227,15 @@ fn masks_under_kernels_of_three_are_patterns_at_each_level() {
 #[test]
 fn tables_of_zeros_and_ones_are_looked_up_packed_or_not_at_each_level() {
     let shape = [20, 90, 131];
-    let weights: Vec<i64> = (0..18).map(|k| 1 << k).chain([1; 9]).collect();
+    let weights: Vec<i64> = (0..18).map(|k| 1 << k).chain([200_000; 9]).collect();
     let kernel = Kernel { shape: &[3, 3, 3], weights: Weights::Integer(&weights) };
-    let lut: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(0x9E37_79B9) >> 31) as u8).collect();
-    for every in [3, 5000] {
-        let masks: Vec<Bool8> =
-            (0..shape.iter().product::<usize>()).map(|i| Bool8((i * i % every == 1).into())).collect();
+    let lut: Vec<u8> = (0..1 << 21).map(|i: u32| (i.wrapping_mul(0x9E37_79B9) >> 31) as u8).collect();
+    // Sums that lie far apart, and some that are often the same.
+    for every in [2, 5000] {
+        let mixed = |x: u64| (x ^ x >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let masks: Vec<Bool8> = (0..shape.iter().product::<usize>() as u64)
+            .map(|i| Bool8((mixed(mixed(i + 1)) >> 32).is_multiple_of(every).into()))
+            .collect();
         let sums = naive(&masks, &shape, &kernel, Some(exactly));
         for level in Level::ALL {
             set_level(level);
