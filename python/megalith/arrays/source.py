@@ -425,7 +425,7 @@ def as_source(
     """
     described_by_caller = dtype is not None or shape is not None or offset != 0 or order != "C"
     if type(source) is np.ndarray and not described_by_caller:  # The common case, and soon done.
-        return _checked(_memory(source))
+        return _own_memory(source) if source.base is None else _checked(_memory(source))
     if described_by_caller and (not is_path(source) or Path(source).suffix == ".npy"):
         message = "source: dtype, shape, offset and order describe raw files; arrays and .npy files describe themselves"
         raise ArgumentError(message, name="source", got=type(source).__name__, expected="the path of a raw file")
@@ -496,6 +496,15 @@ def _memory(array: AnyArray) -> Source:
             described.location = Path(segment.path)
             described.offset = array.__array_interface__["data"][0] - segment.address
     return described
+
+
+def _own_memory(array: AnyArray) -> Source:
+    """Describe an array whose memory is its own, as `_memory` would, without what costs as much as a small sum."""
+    described = Source.__new__(Source)
+    described.shape, described.dtype = array.shape, array.dtype
+    described.order = _order(array)
+    described._array = array
+    return _checked(described) if array.dtype.hasobject else described
 
 
 def _order(array: AnyArray) -> Order | None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # Elements of a volume of a large workload, by its longest axis.
 LARGE = 1 << 27
 
+# Seconds before each timed call: threads of others go on spinning for some milliseconds after their work.
+REST = 0.02
+
 # Taps of the smoothing kernels.
 TAPS = (3, 11, 31)
 
@@ -108,6 +111,7 @@ def measure(workload: Workload, repeat: int) -> Measured:
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeat):
         for name, way in ways.items():
+            time.sleep(REST)
             times[name].append(_seconds(way))
     medians = {name: statistics.median(found) for name, found in times.items()}
     return Measured(workload, medians.pop(""), medians)
@@ -312,8 +316,8 @@ def _tables(elements: int, threads: int | None) -> Iterator[Workload]:
 def _correlations(elements: int, threads: int | None) -> Iterator[Workload]:
     ndimage = importlib.import_module("scipy.ndimage")
     floors = {np.float32: (6.0, 8.0, 11.0), np.float64: (4.5, 6.5, 9.0), np.uint16: (8.0, 9.0, 11.0)}
-    side = max(round((elements / 3.4) ** (1 / 3) / 100, 2), 0.03)
-    shape = (max(round(side * 62), 1), max(round(side * 124), 1), max(round(side * 155), 1))
+    side = max((elements / LARGE) ** (1 / 3), 0.005)
+    shape = (max(round(200 * side), 1), max(round(400 * side), 1), max(round(500 * side), 1))
     for dtype, by_taps in floors.items():
         volume: AnyArray = (_random().random(shape) * 1000).astype(dtype)
         for taps, floor in zip(TAPS, by_taps, strict=True):

@@ -82,7 +82,7 @@ fn index_of<S: Integer>(value: S, size: usize, mode: Mode) -> Option<usize> {
 ///
 /// # Source
 /// `numpy.take(lut, source, mode=...)`; ClearMap's `apply_lut` reads outside of the table.
-pub fn apply_lut<S: Integer, L: Pod + bytemuck::Pod>(
+pub fn apply_lut<S: Integer, L: Pod>(
     workers: &Workers<'_>,
     input: Input<'_>,
     lut: &[L],
@@ -296,7 +296,7 @@ mod tests {
     }
 
     /// Values of one type, entries of one size: around the widths of vectors, from starts that are not aligned.
-    fn check<S: Integer, L: Pod + bytemuck::Pod + PartialEq + std::fmt::Debug>(size: usize) {
+    fn check<S: Integer, L: Pod + PartialEq + std::fmt::Debug>(size: usize) {
         let mut lut = vec![L::default(); size];
         for (i, byte) in bytemuck::cast_slice_mut::<L, u8>(&mut lut).iter_mut().enumerate() {
             *byte = (i * 37 / 5) as u8;
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn every_level_looks_up_every_type_and_size_alike() {
         use crate::simd::{Level, set_level};
-        fn sources<L: Pod + bytemuck::Pod + PartialEq + std::fmt::Debug>(size: usize) {
+        fn sources<L: Pod + PartialEq + std::fmt::Debug>(size: usize) {
             check::<megalith_core::Bool8, L>(size);
             check::<i8, L>(size);
             check::<u8, L>(size);

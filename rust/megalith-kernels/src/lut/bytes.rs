@@ -24,7 +24,7 @@ pub(super) struct Bytes<L> {
     limit: usize,
 }
 
-impl<L: Pod + bytemuck::Pod> Bytes<L> {
+impl<L: Pod> Bytes<L> {
     /// The entries for bytes that are an `S`.
     pub(super) fn new<S: Integer>(lut: &[L], mode: Mode) -> Self {
         let mut table = [L::default(); 256];

@@ -25,14 +25,14 @@ const GROUP: usize = 16;
 #[cfg(target_arch = "x86_64")]
 multiversion!(
     /// `out[i] = lut[values[i]]`; the first value without an entry is the error.
-    pub(super) fn look_up[S: Integer, L: Pod + bytemuck::Pod](
+    pub(super) fn look_up[S: Integer, L: Pod](
         values: &[S], lut: &[L], mode: Mode, out: &mut [L],
     ) -> Result<(), S> = plain, avx512 = avx512::look_up
 );
 #[cfg(not(target_arch = "x86_64"))]
 multiversion!(
     /// `out[i] = lut[values[i]]`; the first value without an entry is the error.
-    pub(super) fn look_up[S: Integer, L: Pod + bytemuck::Pod](
+    pub(super) fn look_up[S: Integer, L: Pod](
         values: &[S], lut: &[L], mode: Mode, out: &mut [L],
     ) -> Result<(), S> = plain
 );

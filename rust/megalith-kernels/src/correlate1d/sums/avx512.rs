@@ -67,7 +67,7 @@ pub(super) fn down_lines<D: Real>(taps: &Taps, x: &[f64], columns: usize, out: &
     let vector = |i: usize, c: usize| bytemuck::cast(window_row::<W>(x, (c + i) * W));
     blocks(taps, (0..columns).step_by(ROWS), vector, |c, sums| {
         ahead.fetch(first + c);
-        for (l, line) in lines::<D>(sums).into_iter().enumerate() {
+        for (l, line) in lines::<D>(&sums).into_iter().enumerate() {
             out[l * columns + c..][..W].copy_from_slice(&line);
         }
     });
@@ -140,8 +140,8 @@ fn elements<D: Real>(sums: __m512d) -> [D; W] {
 /// A square of sums as elements, turned.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
-fn lines<D: Real>(sums: Eight) -> [[D; W]; W] {
-    let [a, b, c, d, e, f, g, h] = sums;
+fn lines<D: Real>(sums: &Eight) -> [[D; W]; W] {
+    let [a, b, c, d, e, f, g, h] = *sums;
     macro_rules! each {
         ($one:expr) => {
             bytemuck::cast([$one(a), $one(b), $one(c), $one(d), $one(e), $one(f), $one(g), $one(h)])
@@ -151,7 +151,7 @@ fn lines<D: Real>(sums: Eight) -> [[D; W]; W] {
         DType::F32 | DType::I32 => bytemuck::cast(turned_words(&each!(elements::<D>))),
         DType::I16 | DType::U16 => bytemuck::cast(turned_halves(&each!(elements::<D>))),
         _ => {
-            let [a, b, c, d, e, f, g, h]: Eight = bytemuck::cast(turned(&bytemuck::cast(sums)));
+            let [a, b, c, d, e, f, g, h]: Eight = bytemuck::cast(turned(bytemuck::cast_ref(sums)));
             [elements(a), elements(b), elements(c), elements(d), elements(e), elements(f), elements(g), elements(h)]
         }
     }

@@ -16,12 +16,7 @@ use megalith_core::dtype::Integer;
 use super::{Mode, by_groups, of_ends, plain};
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
-pub(super) fn look_up<S: Integer, L: Pod + bytemuck::Pod>(
-    values: &[S],
-    lut: &[L],
-    mode: Mode,
-    out: &mut [L],
-) -> Result<(), S> {
+pub(super) fn look_up<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
     if size_of::<L>() != 4 && size_of::<S>() == 2 {
         return by_groups(
             values,
