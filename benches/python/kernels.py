@@ -3,9 +3,11 @@
     python benches/python/kernels.py [--repeat N] [--only REGEX] [--elements N] [--record FILE.json]
 
 Memory's bandwidth is probed before and after, for the same threads. An arrow marks a row below its floor in TARGETS;
-floors are for all threads. `page.py` makes a page of a record.
+floors are for all threads. `page.py` makes a page of a record. MEGALITH_REUSE_BYTES=0 times results in memory that was
+never used, as first calls have it.
 """
 
+import os
 import re
 from dataclasses import asdict
 
@@ -36,7 +38,7 @@ def main():
             print(f"{threads} {line_of(row)}{mark}", flush=True)
             rows.append(asdict(row))
     probe()
-    bench.record(options, rows, memory=memory, **machine(most))
+    bench.record(options, rows, memory=memory, reuse=os.environ.get("MEGALITH_REUSE_BYTES"), **machine(most))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A page of the records: for each workload its floor and what was reached.
 
-python benches/python/page.py benches/record/KERNELS.json [SCALING.json] > docs/benchmarks.md
+python benches/python/page.py benches/record/KERNELS.json [SCALING.json] [FIRST.json] > docs/benchmarks.md
 """
 
 import json
@@ -11,14 +11,25 @@ HEAD = """# How fast the kernels are
 
 Written by `benches/python/page.py` from {names}. Times are medians, ours and the peers' one
 after the other in one process; memory's bandwidth was probed before and after. GB/s are bytes that have to be read and
-written at least. The floor is what we promise to reach; **bold** is a row below it.
+written at least. The floor is what we promise to reach; **bold** is a row below it. Each result is given up before the
+next call, as in a loop over volumes: rows without a warm sink take over that memory (see the README). A second table
+of the same rows, where there is one, is of a process that keeps none (`MEGALITH_REUSE_BYTES=0`), as first calls are.
 """
 
 
 def main():
     paths = [Path(name) for name in sys.argv[1:]]
     kernels, *others = [json.loads(path.read_text()) for path in paths]
-    print(HEAD.format(names=" and ".join(f"`{path.name}`" for path in paths)))
+    print(HEAD.format(names=", ".join(f"`{path.name}`" for path in paths)))
+    show_kernels(kernels)
+    for other in others:
+        if "growth" in other["machine"]:
+            show_scaling(other)
+        else:
+            show_kernels(other)
+
+
+def show_kernels(kernels):
     machine = dict(kernels["machine"])
     memory = machine.pop("memory")
     for name, value in machine.items():
@@ -37,18 +48,21 @@ def main():
             f"| {row['workload']} | {row['threads']} | {1e3 * row['seconds']:.2f} ms | {row['gb_per_s']:.1f} "
             f"| {row['peer']} | {faster} | {floor} |"
         )
-    for other in others:
-        print("\n| small arrays | time | more than the peer |\n|---|---|---|")
-        for row in other["rows"]:
-            more = f"{1e6 * row['more']:+.2f} us ({row['peer']})"
-            print(f"| {row['workload']} | {1e6 * row['seconds']:.2f} us | {more} |")
-        print("\n| growth | threads | MiB | time | T(2n) / T(n) | by threads |\n|---|---|---|---|---|---|")
-        for row in other["machine"]["growth"]:
-            growth = "" if row["growth"] is None or row["growth"] != row["growth"] else f"{row['growth']:.2f}"
-            print(
-                f"| {row['workload']} | {row['threads']} | {row['bytes'] >> 20} | {1e3 * row['seconds']:.2f} ms "
-                f"| {growth} | {row['by_threads']:.2f}x |"
-            )
+    print()
+
+
+def show_scaling(scaling):
+    print("\n| small arrays | time | more than the peer |\n|---|---|---|")
+    for row in scaling["rows"]:
+        more = f"{1e6 * row['more']:+.2f} us ({row['peer']})"
+        print(f"| {row['workload']} | {1e6 * row['seconds']:.2f} us | {more} |")
+    print("\n| growth | threads | MiB | time | T(2n) / T(n) | by threads |\n|---|---|---|---|---|---|")
+    for row in scaling["machine"]["growth"]:
+        growth = "" if row["growth"] is None or row["growth"] != row["growth"] else f"{row['growth']:.2f}"
+        print(
+            f"| {row['workload']} | {row['threads']} | {row['bytes'] >> 20} | {1e3 * row['seconds']:.2f} ms "
+            f"| {growth} | {row['by_threads']:.2f}x |"
+        )
 
 
 if __name__ == "__main__":
