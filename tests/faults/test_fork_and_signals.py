@@ -4,9 +4,11 @@ import sys
 
 import pytest
 
-from megalith.testing.faults import run_python
+from megalith.testing.faults import FORKED, run_python
 
-PREPARE = """
+PREPARE = (
+    FORKED
+    + """
 import os, signal, sys, threading, time
 import numpy as np
 import megalith
@@ -41,16 +43,9 @@ assert kernels_work()
 assert compute_threads() >= 2
 
 def in_child(work):
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(30)  # a child that hangs dies of it
-        ok = False
-        try:
-            ok = work()
-        finally:
-            os._exit(0 if ok else 1)
-    return os.waitpid(pid, 0)[1]
+    return os.waitpid(forked(work), 0)[1]
 """
+)
 
 
 def test_children_forked_after_a_kernel_run_kernels_forty_times(tmp_path):

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from megalith.testing.faults import run_python
+from megalith.testing.faults import FORKED, run_python
 
-PREPARE = """
-import ctypes, mmap, os, resource, signal
+PREPARE = (
+    FORKED
+    + """
+import ctypes, mmap, os, resource
 import numpy as np
 import megalith
 from megalith import _core
@@ -26,17 +28,6 @@ def field(name, file="/proc/self/status"):
         if line.startswith(name):
             return int(line.split()[1]) << 10
 
-def in_child(work):
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(30)  # a child that hangs dies of it
-        ok = False
-        try:
-            ok = work()
-        finally:
-            os._exit(0 if ok else 1)
-    return pid
-
 def made(value):
     array = _core.empty((N,), np.uint8)
     array.fill(value)
@@ -47,6 +38,7 @@ def ended(pid):
 
 assert is_right()
 """
+)
 
 
 def test_parent_and_child_write_different_values_to_what_was_kept(tmp_path):
@@ -60,7 +52,7 @@ for turn in range(10):
         os.read(told, 1)  # The parent has written by now.
         global held
         return (mine == 3).all() and (held == 2).all() and is_right() and (held := None) is None and is_right()
-    pid = in_child(work)
+    pid = forked(work)
     mine = made(4)
     os.write(tell, b"x")
     assert (mine == 4).all() and is_right()
@@ -81,7 +73,7 @@ def is_smaller():
     return field("VmSize") <= before - N
 made(1)
 assert field("VmSize") <= before
-assert ended(in_child(is_smaller))
+assert ended(forked(is_smaller))
 """
     run_python(PREPARE + code, tmp_path).check()
 
@@ -98,7 +90,7 @@ for thread in threads:
     thread.start()
 try:
     for turn in range(20):
-        assert ended(in_child(is_right)), turn
+        assert ended(forked(is_right)), turn
 finally:
     stop.set()
     for thread in threads:
@@ -168,7 +160,7 @@ def ask():
     again = made(9)
     assert again.ctypes.data in addresses
     return other.min() == other.max() == 5 and again.min() == again.max() == 9 and is_right()
-assert ended(in_child(ask))
+assert ended(forked(ask))
 """
         run_python(PREPARE + code, tmp_path).check()
     finally:

@@ -39,6 +39,23 @@ def compute_threads():
 '''
 """Source of `compute_threads`, for the beginning of a child's code."""
 
+FORKED = '''
+import os, signal
+
+def forked(work):
+    """The number of a child that ends well if what it calls is true."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)  # a child that hangs dies of it
+        ok = False
+        try:
+            ok = work()
+        finally:
+            os._exit(0 if ok else 1)
+    return pid
+'''
+"""Source of `forked`, for the beginning of a child's code."""
+
 
 class Child(NamedTuple):
     """What a child process left behind."""

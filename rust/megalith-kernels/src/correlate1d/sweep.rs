@@ -173,7 +173,7 @@ impl Sweep<'_> {
                             writer.write::<f64>(sink, start, k * pitch..k * pitch + lanes);
                         }
                     }
-                    Form::Turned => writer.lines(self.taps, &x[LANES..], &ahead, written, place, sink),
+                    Form::Turned => (writer.lines)(writer, self.taps, &x[LANES..], &ahead, written, place, sink),
                 }
             }
             let rows = &mut window[LANES..];

@@ -15,12 +15,13 @@ use crate::rows::{Store, not_real, storer};
 pub(super) struct Writer {
     dtype: DType,
     store: Box<dyn Store>,
-    lines: Lines,
+    pub(super) lines: Lines,
     buffer: Vec<f64>,
 }
 
-/// Writes the sums of turned lines.
-type Lines = fn(&mut Writer, &Taps, &[f64], &Ahead, Range<usize>, &Place, &mut SinkView<'_>);
+/// Writes the sums of some rows of turned lines, counted from the first in the sink; the doubles begin with what the
+/// first of these rows needs.
+pub(super) type Lines = fn(&mut Writer, &Taps, &[f64], &Ahead, Range<usize>, &Place, &mut SinkView<'_>);
 
 impl Writer {
     /// A writer for a sink of `dtype`.
@@ -46,20 +47,6 @@ impl Writer {
             Some(elements) => elements.copy_from_slice(values),
             None => sink.scatter(start, values),
         }
-    }
-
-    /// Write the sums of `rows` of turned lines, counted from the first in the sink; `x` begins with what the first of
-    /// them needs.
-    pub(super) fn lines(
-        &mut self,
-        taps: &Taps,
-        x: &[f64],
-        ahead: &Ahead,
-        rows: Range<usize>,
-        place: &Place,
-        sink: &mut SinkView<'_>,
-    ) {
-        (self.lines)(self, taps, x, ahead, rows, place, sink);
     }
 
     fn lines_of<D: Real>(

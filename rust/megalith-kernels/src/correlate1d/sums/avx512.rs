@@ -62,6 +62,7 @@ pub(super) fn down_rows<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], pitch: usi
 /// See [`super::down_lines`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 pub(super) fn down_lines<D: Real>(taps: &Taps, x: &[f64], columns: usize, out: &mut [D], ahead: &Ahead, first: usize) {
+    assert!(columns.is_multiple_of(ROWS), "whole blocks");
     let x = &x[..(taps.weights.len() - 1 + columns) * W];
     // Seen as columns that are blocks of one vector each, one below the other.
     let vector = |i: usize, c: usize| bytemuck::cast(window_row::<W>(x, (c + i) * W));
