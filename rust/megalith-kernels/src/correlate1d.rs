@@ -13,7 +13,8 @@
 //! Wide strips whose rows are slices of memory are summed straight from there (`correlate1d/direct.rs`). All others
 //! are copied as doubles into a small buffer first, row after row along the axis (`correlate1d/sweep.rs`). Lines along
 //! an axis that is contiguous in memory are turned on the way into the buffer and on the way out of it, eight at a
-//! time, so that they are lanes too; a line that is alone is a strip of one lane.
+//! time, so that they are lanes too, but for few taps (`correlate1d/lines.rs`); a line that is alone is a strip of one
+//! lane.
 //!
 //! # Tricks
 //! 1. The order of the additions is SciPy's, so the vectors hold independent sums rather than parts of one.
@@ -31,6 +32,7 @@
 
 mod direct;
 mod extension;
+mod lines;
 mod sums;
 mod sweep;
 mod taps;
@@ -262,6 +264,11 @@ impl Plan {
             let rows = sink.shape()[self.axes.len() - 1];
             let lines = sink.len() / rows;
             let (source, mut sink) = (source.map(SourceView::coalesce), sink.coalesce());
+            if let (Some(source), Some(few)) = (&source, scratch.lines)
+                && few(&sweep, workers, source, &mut sink, first..first + rows)?
+            {
+                return Ok(());
+            }
             for line in (0..lines).step_by(SIDE) {
                 let lanes = SIDE.min(lines - line);
                 let (form, step) = if lanes > SIDE / 2 { (Form::Turned, SIDE) } else { (Form::Narrow, 1) };

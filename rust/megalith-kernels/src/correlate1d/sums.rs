@@ -63,6 +63,43 @@ multiversion!(
         = plain_along::<2, false>, avx512 = avx512::along, avx2 = plain_along::<4, true>
 );
 
+multiversion!(
+    /// `out[l] = sum over i of weights[i] * rows[i][l]` for at least [`ALONG`] outputs and as many rows as weights, all
+    /// of the length of `out`.
+    pub(super) fn row[S: Real, D: Real](taps: &Taps, rows: &[&[S]], out: &mut [D]) -> ()
+        = plain_row::<S, D, 2, false>, avx512 = avx512::row, avx2 = plain_row::<S, D, 4, true>
+);
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
+    let one = if FUSED { black_box(1.0) } else { 1.0 };
+    for at in parts(taps, rows, out, PART * W) {
+        let part = |i: usize| each_row(|r| converted(rows, i, at + r * W));
+        let sums = match taps.kind {
+            Kind::Symmetric => pairs_along::<W, FUSED, false>(part, &taps.weights, one),
+            Kind::Antisymmetric => pairs_along::<W, FUSED, true>(part, &taps.weights, one),
+            Kind::General => singles_along::<W>(part, &taps.weights),
+        };
+        for (slot, &sum) in out[at..][..PART * W].iter_mut().zip(sums.as_flattened()) {
+            *slot = D::from_double(sum);
+        }
+    }
+}
+
+/// Where parts of `width` outputs begin, such that each but the first and the last begins a line of memory; the last
+/// one covers outputs of the one before it again, and the second those of the first.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn parts<S, D>(taps: &Taps, rows: &[&[S]], out: &[D], width: usize) -> impl Iterator<Item = usize> + use<S, D> {
+    assert!(rows.len() == taps.weights.len() && rows.iter().all(|row| row.len() == out.len()), "rows alike");
+    assert!(width <= out.len(), "a part or more");
+    let (aligned, last) = (out.as_ptr().align_offset(64).min(width), out.len() - width);
+    let second = if aligned == 0 { width } else { aligned };
+    let more = if last == 0 { 0 } else { last.saturating_sub(second).div_ceil(width) + 1 };
+    (0..=more).map(move |k| if k == 0 { 0 } else { (second + (k - 1) * width).min(last) })
+}
+
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_along<const W: usize, const FUSED: bool>(taps: &Taps, x: &[f64], out: &mut [f64]) {
@@ -196,7 +233,8 @@ fn rows_alike<S, D, const W: usize>(taps: &Taps, rows: &[&[S]], pitch: usize, ou
 #[allow(clippy::inline_always)]
 fn converted<S: Real, const W: usize>(rows: &[&[S]], i: usize, lane: usize) -> [f64; W] {
     debug_assert!(i < rows.len() && lane + W <= rows[i].len());
-    // SAFETY: there are so many rows and entries: `rows_alike` has compared what `block` asks for.
+    // SAFETY: there are so many rows and entries: `rows_alike` has compared what `block` asks for, `parts` what
+    // `plain_row` does.
     #[allow(unsafe_code)]
     let values = unsafe { rows.get_unchecked(i).as_ptr().add(lane).cast::<[S; W]>().read_unaligned() };
     let mut doubles = [0.0; W];

@@ -5,6 +5,7 @@ use megalith_core::{DType, Result, SinkView, SourceView, Workers};
 use super::Mode;
 use super::direct::{Direct, direct};
 use super::extension::Runs;
+use super::lines::lines;
 use super::sums::{ALONG, Ahead, LANES, ROWS, along, down};
 use super::taps::{Taps, WIDTH};
 use super::writer::Writer;
@@ -48,6 +49,7 @@ pub(super) struct Place {
 pub(super) struct Scratch {
     load: Box<dyn Lines>,
     direct: Direct,
+    pub(super) lines: Option<super::lines::Lines>,
     writer: Writer,
     window: Vec<f64>,
     after: Vec<f64>,
@@ -56,7 +58,14 @@ pub(super) struct Scratch {
 impl Scratch {
     pub(super) fn new(source: DType, sink: DType) -> Result<Self> {
         let (load, writer) = (line_loader("source", source)?, Writer::new(sink)?);
-        Ok(Self { load, direct: direct(source, sink)?, writer, window: Vec::new(), after: Vec::new() })
+        Ok(Self {
+            load,
+            direct: direct(source, sink)?,
+            lines: lines(source, sink)?,
+            writer,
+            window: Vec::new(),
+            after: Vec::new(),
+        })
     }
 }
 

@@ -49,6 +49,18 @@ impl Taps {
         (self.before, self.weights.len() - 1 - self.before)
     }
 
+    /// `sum over i of weights[i] * value(i)`.
+    pub(super) fn sum(&self, value: impl Fn(usize) -> f64) -> f64 {
+        let (weights, last) = (&self.weights[..], self.weights.len() - 1);
+        let pairs = 0..last / 2;
+        let centre = value(last / 2) * weights[last / 2];
+        match self.kind {
+            Kind::Symmetric => pairs.fold(centre, |sum, i| sum + (value(i) + value(last - i)) * weights[i]),
+            Kind::Antisymmetric => pairs.fold(centre, |sum, i| sum + (value(i) - value(last - i)) * weights[i]),
+            Kind::General => (0..last).fold(value(last) * weights[last], |sum, i| sum + value(i) * weights[i]),
+        }
+    }
+
     /// `out[p] = sum over i of weights[i] * x[p + i * step]`, for rows of `step` outputs of which `near` at a time are
     /// computed down the rows.
     ///

@@ -214,7 +214,7 @@ proptest! {
         axis in 0usize..3,
         (from, to, is_in_place) in (dtypes(), dtypes(), any::<bool>()),
         (source_layout, sink_layout) in (layouts(), layouts()),
-        (length, kind, origin) in (1usize..40, 0usize..3, 0usize..40),
+        (length, kind, origin) in (prop_oneof![1usize..6, 1usize..40], 0usize..3, 0usize..40),
         mode in modes(),
         seed in any::<u64>(),
     ) {
@@ -254,6 +254,8 @@ fn correlate1d_cut_along_the_axis_matches_naive() {
     // Longer than an item, and than a window, along either kind of axis; with kernels longer than those.
     for (shape, axis, length) in [
         (vec![300_000], 0, 7),
+        (vec![2, 300_000], 1, 3),
+        (vec![300_000], 0, 4),
         (vec![150_000, 2], 0, 4),
         (vec![2, 9_000], 1, 9_001),
         (vec![9_000, 3], 0, 20_003),

@@ -17,7 +17,7 @@ use megalith_core::DType;
 use megalith_core::dtype::Real;
 
 use super::super::taps::{Kind, Taps};
-use super::{ALONG, Ahead, LANES, PART, ROWS, rows_alike, window_row};
+use super::{ALONG, Ahead, LANES, PART, ROWS, parts, rows_alike, window_row};
 use crate::rows::{turned, turned_halves, turned_words};
 
 /// Lanes of a vector.
@@ -112,7 +112,8 @@ fn eight<S: Real>(rows: &[&[S]], i: usize, lane: usize) -> __m128i {
 fn bytes<S: Real, const N: usize>(rows: &[&[S]], i: usize, lane: usize) -> [u8; N] {
     debug_assert!(N == W * size_of::<S>() && i < rows.len() && lane + W <= rows[i].len());
     // SAFETY: `N` bytes are `W` entries of a row (each arm of `doubles` names the vector that has the bytes of its
-    // type); there are so many rows and entries: `rows_alike` has compared what `block` asks for.
+    // type); there are so many rows and entries: `rows_alike` has compared what `block` asks for, `parts` what `row`
+    // does.
     #[allow(unsafe_code)]
     unsafe {
         rows.get_unchecked(i).as_ptr().add(lane).cast::<[u8; N]>().read_unaligned()
@@ -269,6 +270,42 @@ pub(super) fn along(taps: &Taps, x: &[f64], out: &mut [f64]) {
             }
         }
     }
+}
+
+/// See [`super::row`].
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
+pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
+    let (weights, last) = (&taps.weights[..], taps.weights.len() - 1);
+    let one = _mm512_set1_pd(black_box(1.0));
+    for at in parts(taps, rows, out, ALONG) {
+        let part = |i: usize| row_of(|lane| doubles(rows, i, lane), at);
+        let sums = match taps.kind {
+            Kind::Symmetric => few_pairs::<false>(part, weights, one),
+            Kind::Antisymmetric => few_pairs::<true>(part, weights, one),
+            Kind::General => {
+                let mut sums = times(part(last), weights[last]);
+                for (i, &weight) in weights[..last].iter().enumerate() {
+                    add_singles(&mut sums, part(i), weight);
+                }
+                sums
+            }
+        };
+        let [a, b, c, d] = sums;
+        let elements: [[D; W]; PART] = [elements(a), elements(b), elements(c), elements(d)];
+        out[at..][..ALONG].copy_from_slice(elements.as_flattened());
+    }
+}
+
+/// See [`super::pairs_along`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
+fn few_pairs<const MINUS: bool>(row: impl Fn(usize) -> Four, weights: &[f64], one: __m512d) -> Four {
+    let (half, last) = (weights.len() / 2, weights.len() - 1);
+    let mut sums = times(row(half), weights[half]);
+    for (i, &weight) in weights[..half].iter().enumerate() {
+        add_pairs::<MINUS, PART>(&mut sums, row(i), row(last - i), weight, one);
+    }
+    sums
 }
 
 /// [`PART`] vectors that follow each other.
