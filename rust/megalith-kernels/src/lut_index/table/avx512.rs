@@ -46,9 +46,9 @@ pub(super) fn look_up_bytes(sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(super) fn look_up_octets(pairs: [&[u8]; 2], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) {
+pub(super) fn look_up_octets([above, below]: [&[u8]; 2], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) {
     let [a, b, c, d]: [__m512i; 4] = cast(*table);
-    let [above, below] = pairs.map(|pairs| pairs.as_chunks::<64>().0);
+    let (above, below) = (above.as_chunks::<64>().0, below.as_chunks::<64>().0);
     let block = |above: [u8; 64], below: [u8; 64], squares: &mut [u8; 64]| {
         // Pairs and squares have no bits that could leave their byte.
         let square = _mm512_or_si512(cast(above), _mm512_slli_epi16::<2>(cast(below)));
