@@ -25,12 +25,15 @@ def positive_int(name: str, value: Any) -> int:
     ArgumentError
         For anything else, True and 2.0 included.
     """
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        number = 0
+    if type(value) is int:
+        number = value
+    else:
+        try:
+            if isinstance(value, bool | np.bool_):
+                raise TypeError
+            number = operator.index(value)
+        except TypeError:
+            number = 0
     if number < 1:
         raise ArgumentError(
             f"{name}: got {value!r}, expected a whole number of 1 or more", name=name, got=value, expected="int >= 1"

@@ -80,4 +80,4 @@ def requested(processes: Processes, default: Processes = None) -> int | None:
     """Return the number of threads that was asked for in Python, None if nobody did."""
     if processes is not None:
         return thread_count(processes)
-    return _scope.get() or _setting or thread_count(default)
+    return _scope.get() or _setting or (None if default is None else thread_count(default))

@@ -424,8 +424,6 @@ def as_source(
     (3,)
     """
     described_by_caller = dtype is not None or shape is not None or offset != 0 or order != "C"
-    if type(source) is np.ndarray and not described_by_caller:  # The common case, and soon done.
-        return _own_memory(source) if source.base is None else _checked(_memory(source))
     if described_by_caller and (not is_path(source) or Path(source).suffix == ".npy"):
         message = "source: dtype, shape, offset and order describe raw files; arrays and .npy files describe themselves"
         raise ArgumentError(message, name="source", got=type(source).__name__, expected="the path of a raw file")
@@ -455,6 +453,16 @@ def as_source(
     else:
         described = _memory(np.asarray(source))
     return _checked(described)
+
+
+def source_of(source: SourceLike) -> Source:
+    """Describe an array as `as_source`, one that owns its memory without what costs as much as a small sum."""
+    if type(source) is not np.ndarray or source.base is not None or source.dtype.hasobject:
+        return as_source(source)
+    described = Source.__new__(Source)
+    described._array, described.shape, described.dtype = source, source.shape, source.dtype
+    described.order = _order(source)
+    return described
 
 
 def array_of(source: SourceLike) -> AnyArray:
@@ -496,15 +504,6 @@ def _memory(array: AnyArray) -> Source:
             described.location = Path(segment.path)
             described.offset = array.__array_interface__["data"][0] - segment.address
     return described
-
-
-def _own_memory(array: AnyArray) -> Source:
-    """Describe an array whose memory is its own, as `_memory` would, without what costs as much as a small sum."""
-    described = Source.__new__(Source)
-    described.shape, described.dtype = array.shape, array.dtype
-    described.order = _order(array)
-    described._array = array
-    return _checked(described) if array.dtype.hasobject else described
 
 
 def _order(array: AnyArray) -> Order | None:
@@ -615,7 +614,7 @@ def is_path(value: Any) -> bool:
 
 def is_lazy(value: Any) -> bool:
     """Whether a value is a dask array."""
-    return is_instance(value, "dask.array", "Array")
+    return type(value) is not np.ndarray and is_instance(value, "dask.array", "Array")
 
 
 def whole(shape: tuple[int, ...]) -> Box:

@@ -253,13 +253,22 @@ fn reduce<T: Element, A: Element>(
         let expected = format!("{} rising positions up to {len}", sink.len() + 1);
         return Err(Error::Shape { name: "boundaries", got, expected });
     }
+    let view = source.clone().coalesce();
+    if len <= PIECE {
+        // Each stretch is a piece, or empty.
+        let mut scratch = Vec::new();
+        for (slot, stretch) in sink.iter_mut().zip(boundaries.windows(2)) {
+            let range = stretch[0]..stretch[1];
+            *slot = if range.is_empty() { A::default() } else { piece(view.values(range, &mut scratch)) };
+        }
+        return Ok(());
+    }
     let mut pieces = Vec::new();
     let mut ends = Vec::with_capacity(sink.len());
     for stretch in boundaries.windows(2) {
         pieces.extend((stretch[0]..stretch[1]).step_by(PIECE).map(|start| start..(start + PIECE).min(stretch[1])));
         ends.push(pieces.len());
     }
-    let view = source.clone().coalesce();
     let mut partials = zeros::<A>(pieces.len())?;
     let items: Vec<(Range<usize>, &mut A)> = pieces.into_iter().zip(&mut partials).collect();
     workers.for_each_with(items, Vec::new, |scratch, (range, partial)| {

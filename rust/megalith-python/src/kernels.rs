@@ -5,14 +5,14 @@
 use std::num::NonZeroUsize;
 
 use megalith_core::blocks::{boundary, zeros};
-use megalith_core::dtype::{DType, Integer, Pod};
+use megalith_core::dtype::{DType, Element, Integer, Pod};
 use megalith_core::error::{Error, Result};
 use megalith_core::{SinkView, SourceView, Workers, match_dtype};
 use megalith_kernels::correlate1d::{Input, Mode};
 use megalith_kernels::lut_index::{self, Kernel, Weights};
 use megalith_kernels::{block_sums as sums, checksum, correlate1d as correlation, digest as digests};
 use megalith_kernels::{lut, neighbours, probe, where_};
-use numpy::{PyArrayDescrMethods, PyReadonlyArray1, PyReadwriteArray1, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArrayDescrMethods, PyReadwriteArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -34,6 +34,15 @@ fn unsupported(name: &'static str, dtype: DType, supported: &'static str) -> Err
 
 fn bytes_of(source: &Source<'_>) -> usize {
     source.view.len() * source.view.itemsize()
+}
+
+/// The elements of a contiguous array of a type.
+fn plain<'a, T: Element>(array: Array<'a, '_>, name: &'static str) -> PyResult<&'a [T]> {
+    let source = source(array, name)?;
+    if source.dtype != T::DTYPE {
+        return Err(to_python(array.py(), unsupported(name, source.dtype, T::DTYPE.name())));
+    }
+    source.view.as_slice().ok_or_else(|| layout_error(array.py(), name, "it is not contiguous"))
 }
 
 /// A number to compare with.
@@ -247,7 +256,7 @@ pub(crate) fn apply_lut_to_index(
 pub(crate) fn correlate1d(
     py: Python<'_>,
     source: Array<'_, '_>,
-    kernel: PyReadonlyArray1<'_, f64>,
+    kernel: Array<'_, '_>,
     sink: Array<'_, '_>,
     axis: usize,
     mode: &str,
@@ -271,7 +280,7 @@ pub(crate) fn correlate1d(
     };
     same_shape(py, source, sink)?;
     // A copy: the sink may be the kernel's own memory.
-    let weights = kernel.as_slice()?.to_vec();
+    let weights: Vec<f64> = plain(kernel, "kernel")?.to_vec();
     let in_place = is_same(source, sink) && source.dtype().is_equiv_to(&sink.dtype());
     let input = self::source(source, "source")?;
     let sink_dtype = self::source(sink, "sink")?.dtype;
@@ -289,9 +298,10 @@ pub(crate) fn correlate1d(
     })
 }
 
-/// Boundaries as positions; negative ones become positions no array has.
-fn positions(boundaries: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
-    Ok(boundaries.as_slice()?.iter().map(|&b| usize::try_from(b).unwrap_or(usize::MAX)).collect())
+/// Boundaries, which are contiguous int64, as positions; negative ones become positions no array has.
+fn positions(boundaries: Array<'_, '_>) -> PyResult<Vec<usize>> {
+    let positions = plain(boundaries, "boundaries")?;
+    Ok(positions.iter().map(|&b: &i64| usize::try_from(b).unwrap_or(usize::MAX)).collect())
 }
 
 /// Read all 64-bit words of an array, for the bandwidth of memory; their sum.
@@ -332,14 +342,14 @@ pub(crate) fn block_boundaries(
 pub(crate) fn block_sums(
     py: Python<'_>,
     source: Array<'_, '_>,
-    boundaries: PyReadonlyArray1<'_, i64>,
+    boundaries: Array<'_, '_>,
     sink: Array<'_, '_>,
     processes: Option<usize>,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let input = self::source(source, "source")?;
     let (dtype, work) = (input.dtype, bytes_of(&input));
-    let boundaries = positions(&boundaries)?;
+    let boundaries = positions(boundaries)?;
     let sink_dtype = self::source(sink, "sink")?.dtype;
     let sink = self::sink(sink, Order::Dtype, &[("source", source)])?;
     run(py, &Call { processes, progress }, work, |workers| {
@@ -360,14 +370,14 @@ pub(crate) fn block_sums(
 pub(crate) fn block_counts(
     py: Python<'_>,
     source: Array<'_, '_>,
-    boundaries: PyReadonlyArray1<'_, i64>,
+    boundaries: Array<'_, '_>,
     sink: Array<'_, '_>,
     processes: Option<usize>,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let input = self::source(source, "source")?;
     let (dtype, work) = (input.dtype, bytes_of(&input));
-    let boundaries = positions(&boundaries)?;
+    let boundaries = positions(boundaries)?;
     let sink = self::sink(sink, Order::Dtype, &[("source", source)])?;
     run(py, &Call { processes, progress }, work, |workers| {
         let sink = sink.into_mut_slice::<i64>().map_err(|_| Error::Internal("counts need a plain sink".to_owned()))?;

@@ -16,7 +16,7 @@ use numpy::{PyArrayDescr, PyArrayDescrMethods};
 use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCapsule, PyCapsuleMethods};
+use pyo3::types::{PyCapsule, PyCapsuleMethods, PyTuple, PyTupleMethods};
 
 use crate::error::to_python;
 
@@ -33,11 +33,11 @@ fn live() -> MutexGuard<'static, BTreeMap<usize, Memory>> {
 
 /// `numpy.empty`, with memory that an array of before had where there is much of it.
 #[pyfunction]
-#[pyo3(signature = (shape, dtype, order="C"))]
+#[pyo3(signature = (shape, dtype, order=None))]
 pub(crate) fn empty<'py>(
     shape: Bound<'py, PyAny>,
     dtype: Bound<'py, PyAny>,
-    order: &str,
+    order: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = shape.py();
@@ -48,10 +48,20 @@ pub(crate) fn empty<'py>(
 
 /// Whether an array is large, and may have any content at first.
 fn is_ours(shape: &Bound<'_, PyAny>, dtype: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let dtype = PyArrayDescr::new(dtype.py(), dtype)?;
+    let dtype = match dtype.cast::<PyArrayDescr>() {
+        Ok(dtype) => dtype.clone(),
+        Err(_) => PyArrayDescr::new(dtype.py(), dtype)?,
+    };
     let mut bytes = dtype.itemsize();
-    for length in shape.try_iter()? {
-        bytes = bytes.saturating_mul(length?.extract()?);
+    match shape.cast::<PyTuple>() {
+        Ok(shape) => shape.iter_borrowed().try_for_each(|length| {
+            bytes = bytes.saturating_mul(length.extract()?);
+            PyResult::Ok(())
+        })?,
+        Err(_) => shape.try_iter()?.try_for_each(|length| {
+            bytes = bytes.saturating_mul(length?.extract()?);
+            PyResult::Ok(())
+        })?,
     }
     let is_large = bytes >= LARGE && !dtype.has_object();
     Ok(is_large && memory::limit().map_err(|error| to_python(dtype.py(), error))? > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target
-from megalith.arrays.source import array_of, as_source, is_lazy
+from megalith.arrays.source import array_of, is_lazy, source_of
 from megalith.exceptions import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from megalith._progress import Bar
-    from megalith._typing import AnyArray, CorrelateMode, Processes, SinkLike, SourceLike
+    from megalith._typing import AnyArray, CorrelateMode, Processes, SinkLike, SourceLike, Tick
     from megalith.arrays.source import Source
 
 
@@ -123,7 +124,7 @@ def correlate1d(
             source, kernel, sink, axis, processes, verbose, mode=mode, cval=cval, origin=origin, dtype=dtype, fast=fast
         )
     threads = thread_request(processes)
-    source = as_source(source)
+    source = source_of(source)
     weights = array_of(kernel)
     for name, given in (("source", source.dtype), ("kernel", weights.dtype)):
         check_kind(name, given, "biufc", "bool, integers, floats and complex numbers")
@@ -153,22 +154,11 @@ def correlate1d(
             raise DTypeError(message, name="sink", got=str(target.dtype), supported="complex64 and complex128")
         check_kind("sink", target.dtype, "biufc", "bool, integers, floats and complex numbers")
         with progress(verbose, "correlate1d", source.nbytes) as bar:
-            real_weights = _doubles(weights.real)
-
-            def real(values: AnyArray, part: AnyArray, out: AnyArray, value: float, border: str) -> None:
-                _core.correlate1d(values, part, out, axis, border, value, origin, fast, threads, bar.tick)
-
-            def run(values: AnyArray, out: AnyArray, border: str = mode) -> None:
-                if is_complex:
-                    _correlate_complex(real, values, weights, out, fill, border)
-                elif out.dtype.kind == "c":
-                    real(values, real_weights, out.real, fill.real, border)
-                    out.imag = 0
-                else:
-                    real(values, real_weights, out, fill.real, border)
-
-            refuse_other_view(source, target)
+            how = (origin, fast, threads, bar.tick)
+            if not target.is_fresh:
+                refuse_other_view(source, target)
             if is_streamed(source, target):
+                run = partial(_correlate, weights=weights, axis=axis, cval=fill, how=how)
                 before = weights.size // 2 + origin
                 after = weights.size - 1 - before
                 _correlate_streamed(source, target, run, axis, mode, before, after, threads, bar)
@@ -177,8 +167,27 @@ def correlate1d(
                 in_parts = "c" in (source.dtype.kind, target.dtype.kind)
                 if in_parts and (weights.dtype.kind == "c" or not _is_same(source.array, target.array)):
                     refuse_overlap(source, target)
-                run(source.array, target.array)
+                _correlate(source.array, target.array, mode, weights, axis, fill, how)
     return target.result
+
+
+def _correlate(
+    values: AnyArray,
+    out: AnyArray,
+    mode: str,
+    weights: AnyArray,
+    axis: int,
+    cval: complex,
+    how: tuple[int, bool, int | None, Tick],
+) -> None:
+    """Correlate an array in memory; `how` is what else the core takes."""
+    if "c" in (values.dtype.kind, weights.dtype.kind):
+        _correlate_complex(values, out, mode, weights, axis, cval, how)
+    elif out.dtype.kind == "c":
+        _correlate(values, out.real, mode, weights, axis, cval, how)
+        out.imag = 0
+    else:
+        _core.correlate1d(values, _doubles(weights), out, axis, mode, cval.real, *how)
 
 
 def _is_same(a: AnyArray, b: AnyArray) -> bool:
@@ -209,30 +218,35 @@ def _cval(cval: complex, dtype: np.dtype[Any]) -> complex:
 
 
 def _correlate_complex(
-    real: Callable[[AnyArray, AnyArray, AnyArray, float, str], None],
     values: AnyArray,
-    weights: AnyArray,
     out: AnyArray,
-    cval: complex,
     mode: str,
+    weights: AnyArray,
+    axis: int,
+    cval: complex,
+    how: tuple[int, bool, int | None, Tick],
 ) -> None:
     """Correlate by real parts, in SciPy's order and with its roundings in between."""
+
+    def real(values: AnyArray, part: AnyArray, out: AnyArray, value: float) -> None:
+        _core.correlate1d(values, part, out, axis, mode, value, *how)
+
     if weights.dtype.kind == "c":
         weights = weights.conj().astype(np.complex128, copy=False)
     parts = [_doubles(part) for part in (weights.real, weights.imag)]
     if values.dtype.kind != "c":
-        real(values, parts[0], out.real, cval.real, mode)
-        real(values, parts[1], out.imag, cval.real, mode)
+        real(values, parts[0], out.real, cval.real)
+        real(values, parts[1], out.imag, cval.real)
     elif weights.dtype.kind != "c":
-        real(values.real, parts[0], out.real, cval.real, mode)
-        real(values.imag, parts[0], out.imag, cval.imag, mode)
+        real(values.real, parts[0], out.real, cval.real)
+        real(values.imag, parts[0], out.imag, cval.imag)
     else:
         temporary = _core.empty(values.shape, values.real.dtype.newbyteorder("="))
-        real(values.real, parts[0], out.real, cval.real, mode)
-        real(values.imag, parts[1], temporary, cval.imag, mode)
+        real(values.real, parts[0], out.real, cval.real)
+        real(values.imag, parts[1], temporary, cval.imag)
         out.real -= temporary
-        real(values.real, parts[1], out.imag, cval.real, mode)
-        real(values.imag, parts[0], temporary, cval.imag, mode)
+        real(values.real, parts[1], out.imag, cval.real)
+        real(values.imag, parts[0], temporary, cval.imag)
         out.imag += temporary
 
 
@@ -260,7 +274,7 @@ def _correlate_streamed(
         if part.stop - part.start == n:
             values = reader.read(window, processes=threads)
             out = target.view(window)
-            run(values, out)
+            run(values, out, mode)
             target.store(window, out)
             bar.part_done()
             continue

@@ -16,7 +16,7 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target
-from megalith.arrays.source import array_of, as_source, is_lazy
+from megalith.arrays.source import array_of, is_lazy, source_of
 from megalith.exceptions import DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def apply_lut(
     threads = thread_request(processes, blocks)
     check_option("mode", mode, ("raise", "clip", "wrap"))
     table = table_of(lut)
-    source = as_source(source)
+    source = source_of(source)
     check_kind("source", source.dtype, "biu", "bool and integers")
     if sink is None and not source.streams and not verbose and table.dtype.itemsize > 0:
         # As below, with less around it: small arrays feel that.
@@ -189,7 +189,7 @@ def apply_lut_to_index(
 
         return lazy.apply_lut_to_index(source, kernel, lut, sink, processes, verbose)
     threads = thread_request(processes)
-    source = as_source(source)
+    source = source_of(source)
     check_kind("source", source.dtype, "biuf", "bool, integers and floats")
     weights = array_of(kernel)
     check_kind("kernel", weights.dtype, "biuf", "bool, integers and floats")

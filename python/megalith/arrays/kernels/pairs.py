@@ -14,7 +14,7 @@ from megalith.arrays.kernels.common import (
     check_kind,
     thread_request,
 )
-from megalith.arrays.source import as_source, whole
+from megalith.arrays.source import source_of, whole
 from megalith.exceptions import ShapeError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def neighbours(
            [3, 4]])
     """
     threads = thread_request(processes)
-    source = as_source(indices)
+    source = source_of(indices)
     if source.ndim != 1:
         message = f"indices: got shape {source.shape}, expected one dimension"
         raise ShapeError(message, name="indices", got=source.shape, expected="(n,)")

@@ -20,7 +20,7 @@ from megalith.arrays.kernels.common import (
     thread_request,
 )
 from megalith.arrays.sink import Target, sink_dtype
-from megalith.arrays.source import as_source, is_lazy, is_path
+from megalith.arrays.source import is_lazy, is_path, source_of
 from megalith.exceptions import DTypeError, IndexRangeError, ShapeError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def where(
 
         return lazy.where(source, sink, blocks, cutoff, processes, verbose, dtype=dtype, above=above)
     threads = thread_request(processes, blocks)
-    source = as_source(source)
+    source = source_of(source)
     check_kind("source", source.dtype, "biufcmM", "bool, numbers and dates")
     is_given = sink is not None and not is_path(sink)
     result_dtype = np.dtype(dtype) if not is_given else sink_dtype(sink)

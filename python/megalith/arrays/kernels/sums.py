@@ -14,7 +14,7 @@ from megalith.arrays.kernels.common import (
     check_kind,
     thread_request,
 )
-from megalith.arrays.source import as_source, is_lazy
+from megalith.arrays.source import is_lazy, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,7 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
 
         sums: AnyArray = lazy.block_sums(source, blocks, processes)
         return sums
-    source = as_source(source)
+    source = source_of(source)
     check_kind("source", source.dtype, "biufc", "bool, integers, floats and complex numbers")
     return _reduce(source, _core.block_sums, _TOTALS[source.dtype.kind], blocks, processes)
 
@@ -132,7 +132,7 @@ def block_counts(source: SourceLike, blocks: int | None = None, processes: Proce
 
         counts: npt.NDArray[np.int64] = lazy.block_counts(source, blocks, processes)
         return counts
-    source = as_source(source)
+    source = source_of(source)
     check_kind("source", source.dtype, "biufcmM", "bool, numbers and dates")
     return _reduce(source, _core.block_counts, np.int64, blocks, processes)
 
