@@ -39,6 +39,23 @@ impl Level {
     }
 }
 
+/// Ask for the line of memory that an element is in, or would be in if the slice went so far, without waiting for it.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn prefetch<T>(slice: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing and may be given for any address.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().wrapping_add(at).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, at);
+}
+
 /// The level in use; 0 as long as nobody has asked.
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 

@@ -9,6 +9,7 @@ use megalith_core::{Result, SourceView, Workers};
 
 use super::slots::{BUFFER, Near, Slots, near};
 use super::{QUAD, blocks, changed, cut};
+use crate::simd::prefetch;
 use crate::sort::sort;
 
 /// Counting is given up where more than one in so many ids of a part is different from all before...
@@ -16,6 +17,10 @@ const SHARE: usize = 8;
 
 /// ... but for so many, of which there are counters in the first-level cache.
 const FEW: usize = 1 << 12;
+
+/// Entries behind the one that is written to that whose memory is asked for: many lines are waited for at a time then,
+/// where stores would wait for few.
+const AHEAD: usize = 8;
 
 /// How often an id is in a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,10 +201,13 @@ fn write_near<T: Integer>(ids: &[T], near: Near, slices: &mut [IterMut<'_, i64>]
             let slice = slices.get_mut(near.number_of(a))?;
             let (slots, rest) = std::mem::take(slice).into_slice().split_first_chunk_mut::<QUAD>()?;
             *slots = [*position, *position + 1, *position + 2, *position + 3];
+            prefetch(rest, AHEAD - 1);
             *slice = rest.iter_mut();
         } else {
             for (i, id) in (0..).zip([a, b, c, d]) {
-                *slices.get_mut(near.number_of(id))?.next()? = *position + i;
+                let slice = slices.get_mut(near.number_of(id))?;
+                *slice.next()? = *position + i;
+                prefetch(slice.as_slice(), AHEAD - 1);
             }
         }
         *position += QUAD as i64;

@@ -25,13 +25,15 @@ use megalith_core::{Result, Workers};
 use super::pack::{WORD, pack};
 use super::plain_rises;
 use crate::scratch::Mask;
-use crate::simd::multiversion;
+use crate::simd::{multiversion, prefetch};
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
 /// Words whose bits are flags at first: 8 KiB of them, which stay in the first-level cache.
 const LINE: usize = 128;
+/// Words of a line of memory.
+const WORDS: usize = 8;
 /// Values of a line.
 const VALUES: usize = LINE * WORD;
 /// Entries that make flags without a look at the end of the line.
@@ -47,7 +49,13 @@ const PART: usize = 1 << 22;
 /// Items for a result of fewer bytes than so many parts.
 const PARTS: usize = 16;
 
-type Flags = [u8; VALUES];
+/// The flags of a line, and the words made of them. Vectors of flags lie in one line of memory each.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Flags {
+    bytes: [u8; VALUES],
+    words: [u64; LINE],
+}
 
 /// A bit for each value from the first to the last.
 #[derive(Debug)]
@@ -97,7 +105,7 @@ pub(super) fn find<T: Integer>(
     let mut made = vec![None; lengths.len()];
     let items = split_mut(mask.words_mut(), &lengths).into_iter().zip(split_mut(&mut ranks, &lines));
     let items = items.zip(&mut made).enumerate().map(|(k, ((words, ranks), made))| (k, words, ranks, made)).collect();
-    let flags = || Box::new([0; VALUES]);
+    let flags = || Box::new(Flags { bytes: [0; VALUES], words: [0; LINE] });
     workers.for_each_with(items, flags, |flags, (k, words, ranks, made)| {
         *made = make(values, k * ITEM, starts[k], words, ranks, flags);
         Ok(())
@@ -156,23 +164,27 @@ fn plain_make<T: Integer>(
             *rank = begin + done;
         }
         let (line, rest) = words.split_at_mut(words.len().min(LINE - word % LINE));
+        // Stores to memory that is not there yet would hold up those of the flags.
+        (0..LINE).step_by(WORDS).for_each(|at| prefetch(rest, at));
         let end = ((word + line.len()) * WORD) as u64;
         let before = done;
         while let Some(step) = list[done..].first_chunk::<STEP>()
             && place(step[STEP - 1]) < end
         {
             for &value in step {
-                flags[place(value) as usize % VALUES] = 1;
+                flags.bytes[place(value) as usize % VALUES] = 1;
             }
             done += STEP;
         }
         while done < list.len() && place(list[done]) < end {
-            flags[place(list[done]) as usize % VALUES] = 1;
+            flags.bytes[place(list[done]) as usize % VALUES] = 1;
             done += 1;
         }
         if done > before {
-            pack(&flags.as_chunks().0[word % LINE..], line);
-            flags.fill(0);
+            // Not where they belong at once: so many stores would wait for few lines of memory.
+            let made = &mut flags.words[..line.len()];
+            pack(&mut flags.bytes.as_chunks_mut().0[word % LINE..], made);
+            line.copy_from_slice(made);
             if !plain_rises(&list[before..list.len().min(done + 1)]) || done > most {
                 return None;
             }

@@ -10,8 +10,8 @@ pub(super) const WORD: usize = 64;
 
 #[cfg(target_arch = "x86_64")]
 multiversion! {
-    /// The bits of each 64 flags.
-    pub(super) fn pack[](flags: &[[u8; WORD]], words: &mut [u64]) -> ()
+    /// The bits of each 64 flags, which become 0.
+    pub(super) fn pack[](flags: &mut [[u8; WORD]], words: &mut [u64]) -> ()
         = plain_pack, avx512 = x86::pack_avx512, avx2 = x86::pack_avx2
 }
 #[cfg(not(target_arch = "x86_64"))]
@@ -19,14 +19,15 @@ pub(super) use plain_pack as pack;
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-pub(super) fn plain_pack(flags: &[[u8; WORD]], words: &mut [u64]) {
+pub(super) fn plain_pack(flags: &mut [[u8; WORD]], words: &mut [u64]) {
     // Eight bytes of 0 or 1 in little-endian order times this: their bits in order in the highest byte.
     const GATHER: u64 = 0x0102_0408_1020_4080;
-    for (flags, word) in flags.iter().zip(words) {
+    for (flags, word) in flags.iter_mut().zip(words) {
         *word = 0;
         for (k, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
             *word |= u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56 << (8 * k);
         }
+        *flags = [0; WORD];
     }
 }
 
@@ -44,8 +45,10 @@ mod tests {
         for level in Level::ALL {
             set_level(level);
             let mut words = vec![u64::MAX; expected.len()];
-            pack(&flags, &mut words);
+            let mut flags = flags.clone();
+            pack(&mut flags, &mut words);
             assert_eq!(words, expected);
+            assert!(flags.iter().flatten().all(|&flag| flag == 0));
         }
     }
 }

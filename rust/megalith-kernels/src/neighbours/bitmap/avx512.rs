@@ -1,8 +1,10 @@
 //! The numbers of bits by compression, and pairs of them by permutation of bytes.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi8, _mm512_add_epi64, _mm512_maskz_compress_epi8, _mm512_maskz_permutex2var_epi8,
-    _mm512_set1_epi8, _pext_u64,
+    __m512i, _mm512_add_epi8, _mm512_add_epi64, _mm512_alignr_epi64, _mm512_maskz_compress_epi8,
+    _mm512_maskz_compress_epi64, _mm512_maskz_permutex2var_epi8, _mm512_permutexvar_epi64, _mm512_popcnt_epi64,
+    _mm512_set1_epi8, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_shrdv_epi64, _mm512_slli_epi64, _mm512_sub_epi64,
+    _mm512_test_epi64_mask, _pext_u64,
 };
 
 use bytemuck::cast;
@@ -38,44 +40,105 @@ const FIRST: [u8; WORD] = {
 /// The lowest byte of each number.
 const LOWEST: u64 = 0x0101_0101_0101_0101;
 
-/// Words that are looked at together.
+/// Words of a vector.
+const LANES: usize = 8;
+
+/// Words whose numbers of bits fit the parts of a [`Kept`].
 const CHUNK: usize = 256;
 
-/// A word with pairs.
-#[derive(Clone, Copy, Debug, Default)]
-struct Kept {
-    low: u64,
-    high: u64,
-    ranks: [usize; 2],
+/// A word with pairs: its number in the chunk, and from bit 16 and bit 32 on the bits of the words before it, of the low
+/// and of the high ones.
+type Kept = u64;
+
+/// The words with pairs of a chunk, and what lies behind those that were looked at.
+struct Words {
+    kept: [Kept; CHUNK + LANES],
+    n: usize,
+    /// What each of the next words is, but for the bits of those between.
+    next: __m512i,
+}
+
+impl Words {
+    fn new() -> Self {
+        Self { kept: [0; CHUNK + LANES], n: 0, next: cast::<[u64; LANES], _>(std::array::from_fn(|lane| lane as u64)) }
+    }
+
+    /// Keep those of the next words that have pairs, without a branch.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,avx512vpopcntdq,popcnt")]
+    fn add(&mut self, low: [u64; LANES], here: [u64; LANES], next: [u64; LANES], shift: u32) {
+        let (zero, last) = (_mm512_setzero_si512(), _mm512_set1_epi64(LANES as i64 - 1));
+        let low = cast(low);
+        let high = _mm512_shrdv_epi64(cast(here), cast(next), _mm512_set1_epi64(shift.into()));
+        let (i, j) = (_mm512_popcnt_epi64(low), _mm512_popcnt_epi64(high));
+        let counts = _mm512_add_epi64(_mm512_slli_epi64::<16>(i), _mm512_slli_epi64::<32>(j));
+        let mut sums = _mm512_add_epi64(counts, _mm512_alignr_epi64::<7>(counts, zero));
+        sums = _mm512_add_epi64(sums, _mm512_alignr_epi64::<6>(sums, zero));
+        sums = _mm512_add_epi64(sums, _mm512_alignr_epi64::<4>(sums, zero));
+        let words = _mm512_add_epi64(self.next, _mm512_sub_epi64(sums, counts));
+        let step = _mm512_add_epi64(_mm512_permutexvar_epi64(last, sums), _mm512_set1_epi64(LANES as i64));
+        self.next = _mm512_add_epi64(self.next, step);
+        let mask = _mm512_test_epi64_mask(low, high);
+        // What lies beyond the last word with pairs is overwritten by the next.
+        let kept: [u64; LANES] = cast(_mm512_maskz_compress_epi64(mask, words));
+        self.kept[self.n..self.n + LANES].copy_from_slice(&kept);
+        self.n += mask.count_ones() as usize;
+    }
+
+    /// Keep the words of a chunk that have pairs.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,avx512vpopcntdq,popcnt")]
+    fn of(low: &[u64], here: &[u64], next: &[u64], shift: u32) -> Self {
+        let mut words = Self::new();
+        let [(low, low_rest), (here, here_rest), (next, next_rest)] = [low, here, next].map(<[u64]>::as_chunks);
+        for ((low, here), next) in low.iter().zip(here).zip(next) {
+            words.add(*low, *here, *next, shift);
+        }
+        if !low_rest.is_empty() {
+            let [low, here, next] = [low_rest, here_rest, next_rest].map(|rest| {
+                let mut lanes = [0; LANES];
+                lanes[..rest.len()].copy_from_slice(rest);
+                lanes
+            });
+            words.add(low, here, next, shift);
+        }
+        words
+    }
+
+    /// How many bits lie before the next word, beside those before the first.
+    fn ranks(&self, ranks: [usize; 2]) -> [usize; 2] {
+        ranks_of(cast::<_, [Kept; LANES]>(self.next)[0], ranks)
+    }
+}
+
+/// How many bits lie before a word, of so many before the chunk.
+fn ranks_of(kept: Kept, ranks: [usize; 2]) -> [usize; 2] {
+    [ranks[0] + (kept >> 16 & 0xffff) as usize, ranks[1] + (kept >> 32) as usize]
 }
 
 /// See [`super::write`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,popcnt,bmi1,bmi2")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,avx512vpopcntdq,popcnt,bmi1,bmi2")]
 pub(super) fn write(low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is_forward: bool, out: &mut [[i64; 2]]) {
-    let (here, next) = (&high[..low.len()], &high[1..=low.len()]);
     let iota: __m512i = cast(IOTA);
     let step = _mm512_set1_epi8(PAIRS as i8);
     let mut ranks = ranks;
     let mut done = 0;
-    let mut kept = [Kept::default(); CHUNK];
     for first in (0..low.len()).step_by(CHUNK) {
-        // The words with pairs, found without a branch.
-        let mut n_kept = 0;
-        for k in first..low.len().min(first + CHUNK) {
-            let word = Kept { low: low[k], high: moved(here[k], next[k], shift), ranks };
-            kept[n_kept % CHUNK] = word;
-            n_kept += usize::from(word.low & word.high != 0);
-            ranks = [ranks[0] + word.low.count_ones() as usize, ranks[1] + word.high.count_ones() as usize];
-        }
-        for word in &kept[..n_kept] {
-            let hits = word.low & word.high;
+        let stop = low.len().min(first + CHUNK);
+        let (low, here, next) = (&low[first..stop], &high[first..stop], &high[first + 1..=stop]);
+        let words = Words::of(low, here, next, shift);
+        for &word in &words.kept[..words.n] {
+            let k = word as usize % (1 << 16);
+            let [rank_low, rank_high] = ranks_of(word, ranks);
+            let (low, high) = (low[k], moved(here[k], next[k], shift));
+            let hits = low & high;
             let count = hits.count_ones() as usize;
             let groups = out[done..].as_chunks_mut::<PAIRS>().0;
             if let Some(groups) = groups.get_mut(..count.div_ceil(PAIRS)) {
-                let i = _mm512_maskz_compress_epi8(_pext_u64(hits, word.low), iota);
-                let j = _mm512_maskz_compress_epi8(_pext_u64(hits, word.high), iota);
-                let [low, high] = word.ranks;
-                let (i, j, a, b) = if is_forward { (i, j, low, high) } else { (j, i, high, low) };
+                let i = _mm512_maskz_compress_epi8(_pext_u64(hits, low), iota);
+                let j = _mm512_maskz_compress_epi8(_pext_u64(hits, high), iota);
+                let (i, j, a, b) =
+                    if is_forward { (i, j, rank_low, rank_high) } else { (j, i, rank_high, rank_low) };
                 let base: __m512i = cast([a, b, a, b, a, b, a, b]);
                 let mut places: __m512i = cast(FIRST);
                 for group in groups {
@@ -84,9 +147,10 @@ pub(super) fn write(low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is
                 }
             } else {
                 // What is left of the result does not hold whole vectors.
-                plain_write(&[word.low], &[word.high, 0], 0, word.ranks, is_forward, &mut out[done..]);
+                plain_write(&[low], &[high, 0], 0, [rank_low, rank_high], is_forward, &mut out[done..]);
             }
             done += count;
         }
+        ranks = words.ranks(ranks);
     }
 }

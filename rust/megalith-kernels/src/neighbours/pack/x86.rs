@@ -11,21 +11,23 @@ use super::WORD;
 /// See [`super::pack`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn pack_avx512(flags: &[[u8; WORD]], words: &mut [u64]) {
-    for (flags, word) in flags.iter().zip(words) {
-        let flags: __m512i = cast(*flags);
-        *word = _mm512_test_epi8_mask(flags, flags);
+pub(super) fn pack_avx512(flags: &mut [[u8; WORD]], words: &mut [u64]) {
+    for (flags, word) in flags.iter_mut().zip(words) {
+        let bytes: __m512i = cast(*flags);
+        *word = _mm512_test_epi8_mask(bytes, bytes);
+        *flags = [0; WORD];
     }
 }
 
 /// See [`super::pack`].
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn pack_avx2(flags: &[[u8; WORD]], words: &mut [u64]) {
-    for (flags, word) in flags.iter().zip(words) {
+pub(super) fn pack_avx2(flags: &mut [[u8; WORD]], words: &mut [u64]) {
+    for (flags, word) in flags.iter_mut().zip(words) {
         let [low, high]: [[u8; 32]; 2] = cast(*flags);
         let (low, high) = (half_of(cast(low)), half_of(cast(high)));
         *word = low | high << 32;
+        *flags = [0; WORD];
     }
 }
 
