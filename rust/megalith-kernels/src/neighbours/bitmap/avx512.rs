@@ -137,8 +137,7 @@ pub(super) fn write(low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is
             if let Some(groups) = groups.get_mut(..count.div_ceil(PAIRS)) {
                 let i = _mm512_maskz_compress_epi8(_pext_u64(hits, low), iota);
                 let j = _mm512_maskz_compress_epi8(_pext_u64(hits, high), iota);
-                let (i, j, a, b) =
-                    if is_forward { (i, j, rank_low, rank_high) } else { (j, i, rank_high, rank_low) };
+                let (i, j, a, b) = if is_forward { (i, j, rank_low, rank_high) } else { (j, i, rank_high, rank_low) };
                 let base: __m512i = cast([a, b, a, b, a, b, a, b]);
                 let mut places: __m512i = cast(FIRST);
                 for group in groups {
