@@ -2,6 +2,9 @@
 //!
 //! The window of doubles that slides along the axis costs more than the sums of a few taps: each entry is read,
 //! converted, written and read again. Here entries are converted as they are loaded, some times over.
+//!
+//! Where the cache cannot keep what will be loaded again, columns as wide as lines of memory are converted once for
+//! many rows of outputs, which are written as lines of memory too.
 
 use megalith_core::dtype::Real;
 use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers, match_dtype};
@@ -15,6 +18,16 @@ use crate::rows::not_real;
 
 /// Rows between two looks at the cancel flag.
 const CHECK: usize = 256;
+/// Rows of outputs that are made together where each entry is to be loaded once for all of them.
+const TALL: usize = 32;
+/// Taps but one from which on the two steps it takes to convert narrow integers are worth that too.
+const MANY: usize = 16;
+/// Bytes of one way of the first-level cache, and of the second-level one; each has so many ways.
+const NEAR: usize = 1 << 12;
+const FAR: usize = 1 << 17;
+const WAYS: usize = 8;
+/// Bytes of a line of memory.
+const LINE: usize = 64;
 
 /// Computes the rows of a strip, or says that it cannot, having done nothing.
 pub(super) type Direct =
@@ -59,20 +72,42 @@ fn run<S: Real, D: Real>(
     // An odd number of lines of memory: rows below each other lie in different sets of the cache.
     let pitch = lanes.next_multiple_of(LANES) | LANES;
     let written = place.addresses(sink);
+    let is_tall = is_crowded(&table[before..before + rows], before + after + ROWS)
+        || size_of::<S>() <= 2 && before + after >= MANY;
+    let step = if is_tall { TALL } else { ROWS };
     let mut ahead = Ahead::default();
-    for r in (0..rows).step_by(ROWS) {
+    for r in (0..rows).step_by(step) {
         if r % CHECK == 0 {
             workers.check()?;
         }
-        let needed = r + before + after + ROWS;
+        let count = step.min((rows - r).next_multiple_of(ROWS));
+        let (there, needed) = (count.min(rows - r), r + before + after + count);
+        let start = sink_base + r * lanes;
+        let sinks = if is_tall && writer.is_of(D::DTYPE) { sink.slices_of_mut(start, lanes, there) } else { None };
+        let is_straight = sinks.is_some();
+        // What is written at once must be there already; a buffer is written when all of it is made.
+        let next = if is_straight { r + count } else { r };
         ahead.rows.clear();
-        ahead.rows.extend(table[needed..].iter().take(ROWS).map(|row| (row.as_ptr().addr(), size_of::<S>())));
-        ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(r).take(ROWS)));
-        let out = writer.elements::<D>(ROWS * pitch);
-        down_rows(sweep.taps, &table[r..needed], pitch, out, &ahead);
-        for (k, row) in (r..(r + ROWS).min(rows)).enumerate() {
-            writer.write::<D>(sink, sink_base + row * lanes, k * pitch..k * pitch + lanes);
+        ahead.rows.extend(table[needed..].iter().take(count).map(|row| (row.as_ptr().addr(), size_of::<S>())));
+        ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
+        let mut out = sinks.unwrap_or_default();
+        let spare = writer.elements::<D>((count - out.len()) * pitch);
+        out.extend(spare.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]));
+        down_rows(sweep.taps, &table[r..needed], &mut out, &ahead);
+        if !is_straight {
+            for k in 0..there {
+                writer.write::<D>(sink, start + k * lanes, k * pitch..k * pitch + lanes);
+            }
         }
     }
     Ok(true)
+}
+
+/// Whether so many rows, one below the other, want the same few sets of the first-level cache, as those of images do
+/// whose width is a power of two, but not all the same set of the second-level one, which then keeps nothing either.
+fn is_crowded<S>(rows: &[&[S]], count: usize) -> bool {
+    let &[first, second, ..] = rows else { return false };
+    let step = second.as_ptr().addr().abs_diff(first.as_ptr().addr());
+    let sets = (NEAR >> step.trailing_zeros().min(NEAR.trailing_zeros())).min(NEAR / LINE);
+    count > sets * WAYS && !step.is_multiple_of(FAR)
 }

@@ -44,7 +44,7 @@ multiversion!(
     ///
     /// `ahead` are rows that are going to be needed; they are fetched while the sums are made.
     pub(super) fn down_rows[S: Real, D: Real](
-        taps: &Taps, rows: &[&[S]], pitch: usize, out: &mut [D], ahead: &Ahead
+        taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead
     ) -> () = straight::<S, D, 2, false>, avx512 = avx512::down_rows, avx2 = straight::<S, D, 4, true>
 );
 
@@ -74,7 +74,8 @@ multiversion!(
 #[allow(clippy::inline_always)]
 fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
     let one = if FUSED { black_box(1.0) } else { 1.0 };
-    for at in parts(taps, rows, out, PART * W) {
+    rows_of_outputs(taps, rows, out);
+    for at in parts(out.len(), out.as_ptr(), PART * W) {
         let part = |i: usize| each_row(|r| converted(rows, i, at + r * W));
         let sums = match taps.kind {
             Kind::Symmetric => pairs_along::<W, FUSED, false>(part, &taps.weights, one),
@@ -87,17 +88,24 @@ fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(taps: &Taps, r
     }
 }
 
-/// Where parts of `width` outputs begin, such that each but the first and the last begins a line of memory; the last
-/// one covers outputs of the one before it again, and the second those of the first.
+/// Where parts of `width` of `len` elements begin, such that each but the first and the last begins a line of the
+/// memory that the elements have at `start`; the second covers some of the first again, and the last some of the one
+/// before it.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn parts<S, D>(taps: &Taps, rows: &[&[S]], out: &[D], width: usize) -> impl Iterator<Item = usize> + use<S, D> {
-    assert!(rows.len() == taps.weights.len() && rows.iter().all(|row| row.len() == out.len()), "rows alike");
-    assert!(width <= out.len(), "a part or more");
-    let (aligned, last) = (out.as_ptr().align_offset(64).min(width), out.len() - width);
+fn parts<T>(len: usize, start: *const T, width: usize) -> impl Iterator<Item = usize> + use<T> {
+    let (aligned, last) = (start.align_offset(64).min(width), len - width);
     let second = if aligned == 0 { width } else { aligned };
     let more = if last == 0 { 0 } else { last.saturating_sub(second).div_ceil(width) + 1 };
     (0..=more).map(move |k| if k == 0 { 0 } else { (second + (k - 1) * width).min(last) })
+}
+
+/// Look whether there is a row for each weight, as long as the outputs, which are a part or more.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn rows_of_outputs<S, D>(taps: &Taps, rows: &[&[S]], out: &[D]) {
+    assert!(rows.len() == taps.weights.len() && rows.iter().all(|row| row.len() == out.len()), "rows alike");
+    assert!(ALONG <= out.len(), "a part or more");
 }
 
 #[inline(always)]
@@ -205,26 +213,29 @@ fn window_row<const W: usize>(x: &[f64], at: usize) -> [f64; W] {
 fn straight<S: Real, D: Real, const W: usize, const FUSED: bool>(
     taps: &Taps,
     rows: &[&[S]],
-    pitch: usize,
-    out: &mut [D],
+    out: &mut [&mut [D]],
     ahead: &Ahead,
 ) {
-    let lanes = rows_alike::<_, _, W>(taps, rows, pitch, out);
-    let vector = |i: usize, lane: usize| converted(rows, i, lane);
-    block::<W, FUSED>(taps, lanes, ahead, vector, |r, lane, sums: [f64; W]| {
-        for (slot, sum) in out[r * pitch + lane..][..W].iter_mut().zip(sums) {
-            *slot = D::from_double(sum);
-        }
-    });
+    let lanes = rows_alike::<_, _, W>(taps, rows, out);
+    for first in (0..out.len()).step_by(ROWS) {
+        let vector = |i: usize, lane: usize| converted(rows, first + i, lane);
+        let ahead = if first == 0 { ahead } else { &Ahead::default() };
+        block::<W, FUSED>(taps, lanes, ahead, vector, |r, lane, sums: [f64; W]| {
+            for (slot, sum) in out[first + r][lane..][..W].iter_mut().zip(sums) {
+                *slot = D::from_double(sum);
+            }
+        });
+    }
 }
 
-/// The lanes of all rows, of which there are as many as [`block`] asks for.
+/// The lanes of all rows, of which there are as many as whole blocks of [`ROWS`] outputs need.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn rows_alike<S, D, const W: usize>(taps: &Taps, rows: &[&[S]], pitch: usize, out: &[D]) -> usize {
-    let lanes = rows[0].len();
-    assert!(rows.len() == taps.weights.len() - 1 + ROWS && rows.iter().all(|row| row.len() == lanes), "rows alike");
-    assert!(W <= lanes && lanes <= pitch && out.len() >= ROWS * pitch, "rows of a vector or more");
+fn rows_alike<S, D, const W: usize>(taps: &Taps, rows: &[&[S]], out: &[&mut [D]]) -> usize {
+    let (lanes, halo) = (rows[0].len(), taps.weights.len() - 1);
+    assert!(out.len().is_multiple_of(ROWS) && rows.len() == out.len() + halo, "whole blocks");
+    let are_alike = rows.iter().all(|row| row.len() == lanes) && out.iter().all(|row| row.len() == lanes);
+    assert!(W <= lanes && are_alike, "rows alike, of a vector or more");
     lanes
 }
 
@@ -233,8 +244,8 @@ fn rows_alike<S, D, const W: usize>(taps: &Taps, rows: &[&[S]], pitch: usize, ou
 #[allow(clippy::inline_always)]
 fn converted<S: Real, const W: usize>(rows: &[&[S]], i: usize, lane: usize) -> [f64; W] {
     debug_assert!(i < rows.len() && lane + W <= rows[i].len());
-    // SAFETY: there are so many rows and entries: `rows_alike` has compared what `block` asks for, `parts` what
-    // `plain_row` does.
+    // SAFETY: there are so many rows and entries: `rows_alike` has compared what `block` asks for,
+    // `rows_of_outputs` what `plain_row` does.
     #[allow(unsafe_code)]
     let values = unsafe { rows.get_unchecked(i).as_ptr().add(lane).cast::<[S; W]>().read_unaligned() };
     let mut doubles = [0.0; W];

@@ -210,7 +210,7 @@ proptest! {
     #[test]
     fn correlate1d_matches_naive(
         shape in prop::collection::vec(1usize..12, 1..4),
-        long in prop::option::of(30usize..700),
+        long in prop::option::of(prop_oneof![3 => 30usize..700, 1 => Just(512), 1 => Just(2048)]),
         axis in 0usize..3,
         (from, to, is_in_place) in (dtypes(), dtypes(), any::<bool>()),
         (source_layout, sink_layout) in (layouts(), layouts()),
@@ -261,6 +261,8 @@ fn correlate1d_cut_along_the_axis_matches_naive() {
         (vec![9_000, 3], 0, 20_003),
         (vec![11, 3_000], 1, 31),
         (vec![3_000, 70], 0, 31),
+        (vec![90, 512], 0, 31),
+        (vec![300, 1_024], 0, 3),
     ] {
         let source = values(shape.iter().product(), 5);
         let mut weights = vec![0.0; length];

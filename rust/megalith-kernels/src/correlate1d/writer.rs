@@ -31,6 +31,11 @@ impl Writer {
         Ok(Self { dtype, store: storer("sink", dtype)?, lines, buffer: Vec::new() })
     }
 
+    /// Whether the sink has elements of `dtype`.
+    pub(super) fn is_of(&self, dtype: DType) -> bool {
+        self.dtype == dtype
+    }
+
     /// Room for `n` outputs: elements of the sink, or doubles.
     pub(super) fn elements<D: Real>(&mut self, n: usize) -> &mut [D] {
         grow(&mut self.buffer, (n * size_of::<D>()).div_ceil(size_of::<f64>()));
@@ -39,7 +44,7 @@ impl Writer {
 
     /// Write a range of what is in that room to the C-order positions from `start` on.
     pub(super) fn write<D: Real>(&mut self, sink: &mut SinkView<'_>, start: usize, range: Range<usize>) {
-        if D::DTYPE != self.dtype {
+        if !self.is_of(D::DTYPE) {
             return self.store.store(sink, start, &cast_slice(cast_slice::<_, D>(&self.buffer))[range]);
         }
         let values = &cast_slice::<_, D>(&self.buffer)[range];

@@ -17,7 +17,7 @@ use megalith_core::DType;
 use megalith_core::dtype::Real;
 
 use super::super::taps::{Kind, Taps};
-use super::{ALONG, Ahead, LANES, PART, ROWS, parts, rows_alike, window_row};
+use super::{ALONG, Ahead, LANES, PART, ROWS, parts, rows_alike, rows_of_outputs, window_row};
 use crate::rows::{turned, turned_halves, turned_words};
 
 /// Lanes of a vector.
@@ -44,19 +44,50 @@ pub(super) fn down(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
 
 /// See [`super::down_rows`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-pub(super) fn down_rows<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], pitch: usize, out: &mut [D], ahead: &Ahead) {
-    let lanes = rows_alike::<_, _, W>(taps, rows, pitch, out);
-    block(
-        taps,
-        lanes,
-        ahead,
-        |i, lane| doubles(rows, i, lane),
-        |lane, sums| {
-            for (r, sum) in sums.into_iter().enumerate() {
-                out[r * pitch + lane..][..W].copy_from_slice(&elements::<D>(sum));
+pub(super) fn down_rows<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
+    if out.len() == ROWS {
+        let lanes = rows_alike::<_, _, W>(taps, rows, out);
+        let vector = |i, lane| doubles(rows, i, lane);
+        return block(taps, lanes, ahead, vector, |lane, sums| {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                out[lane..][..W].copy_from_slice(&elements::<D>(sum));
             }
-        },
-    );
+        });
+    }
+    // Whole lines of memory, but for single bytes, which would leave no room in the first-level cache.
+    match size_of::<S>() {
+        1 | 2 => columns::<S, D, 32>(taps, rows, out, ahead),
+        4 => columns::<S, D, 16>(taps, rows, out, ahead),
+        _ => columns::<S, D, 8>(taps, rows, out, ahead),
+    }
+}
+
+/// The sums of columns of `C` lanes, whose entries are converted once.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
+fn columns<S: Real, D: Real, const C: usize>(taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
+    let lanes = rows_alike::<_, _, C>(taps, rows, out);
+    let mut column = vec![0.0; rows.len() * C + LANES];
+    let aligned = column.as_ptr().align_offset(64).min(LANES);
+    let column = &mut column[aligned..][..rows.len() * C];
+    for lane in parts(lanes, rows[rows.len() / 2].as_ptr(), C) {
+        ahead.fetch(lane);
+        for (i, entries) in column.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+            *entries = bytemuck::cast(doubles(rows, i / (C / W), lane + i % (C / W) * W));
+        }
+        for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+            let mut square = [[D::default(); C]; ROWS];
+            let vector = |i: usize, at: usize| bytemuck::cast(window_row::<W>(column, (k * ROWS + i) * C + at));
+            blocks(taps, (0..C).step_by(W), vector, |at, sums| {
+                for (row, sum) in square.iter_mut().zip(sums) {
+                    row[at..][..W].copy_from_slice(&elements::<D>(sum));
+                }
+            });
+            for (out, row) in out.iter_mut().zip(&square) {
+                out[lane..][..C].copy_from_slice(row);
+            }
+        }
+    }
 }
 
 /// See [`super::down_lines`].
@@ -277,7 +308,8 @@ pub(super) fn along(taps: &Taps, x: &[f64], out: &mut [f64]) {
 pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
     let (weights, last) = (&taps.weights[..], taps.weights.len() - 1);
     let one = _mm512_set1_pd(black_box(1.0));
-    for at in parts(taps, rows, out, ALONG) {
+    rows_of_outputs(taps, rows, out);
+    for at in parts(out.len(), out.as_ptr(), ALONG) {
         let part = |i: usize| row_of(|lane| doubles(rows, i, lane), at);
         let sums = match taps.kind {
             Kind::Symmetric => few_pairs::<false>(part, weights, one),
