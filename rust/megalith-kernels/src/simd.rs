@@ -39,21 +39,23 @@ impl Level {
     }
 }
 
-/// Ask for the line of memory that an element is in, or would be in if the slice went so far, without waiting for it.
+/// Ask for the line of memory at an address, whatever is there, without waiting for it: into the first-level cache, or,
+/// if it is `FAR` from being used, into the second, which waits for more lines at a time.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-pub(crate) fn prefetch<T>(slice: &[T], at: usize) {
+pub(crate) fn prefetch<const FAR: bool>(address: usize) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        let address = std::ptr::without_provenance(address);
         // SAFETY: a hint, which reads nothing and may be given for any address.
         #[allow(unsafe_code)]
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().wrapping_add(at).cast());
+            if FAR { _mm_prefetch::<_MM_HINT_T1>(address) } else { _mm_prefetch::<_MM_HINT_T0>(address) }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (slice, at);
+    let _ = address;
 }
 
 /// The level in use; 0 as long as nobody has asked.

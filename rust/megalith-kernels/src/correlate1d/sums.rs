@@ -20,7 +20,7 @@ use std::hint::black_box;
 use megalith_core::dtype::Real;
 
 use super::taps::{Kind, Taps};
-use crate::simd::multiversion;
+use crate::simd::{multiversion, prefetch};
 
 /// Rows of sums that are made together.
 pub(super) const ROWS: usize = 8;
@@ -302,16 +302,7 @@ impl Ahead {
     #[allow(clippy::inline_always)]
     pub(super) fn fetch(&self, lane: usize) {
         for &(row, itemsize) in &self.rows {
-            #[cfg(target_arch = "x86_64")]
-            {
-                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-                let address = std::ptr::without_provenance::<i8>(row + lane * itemsize);
-                // SAFETY: a hint, which reads nothing, wherever it points to.
-                #[allow(unsafe_code)]
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T1>(address);
-                }
-            }
+            prefetch::<true>(row + lane * itemsize);
         }
     }
 }

@@ -193,6 +193,11 @@ fn count_near<T: Integer>(ids: &[T], near: Near) -> Option<Vec<u32>> {
     Some(counts)
 }
 
+/// Ask for the memory of an entry that is written soon, in what is left of a slice.
+fn ask(rest: &[i64]) {
+    prefetch::<false>(rest.as_ptr().wrapping_add(AHEAD - 1).addr());
+}
+
 /// Write positions from `position` on into the slices of their keys, None if one of these is full.
 fn write_near<T: Integer>(ids: &[T], near: Near, slices: &mut [IterMut<'_, i64>], position: &mut i64) -> Option<()> {
     let (quads, last) = ids.as_chunks::<QUAD>();
@@ -201,13 +206,13 @@ fn write_near<T: Integer>(ids: &[T], near: Near, slices: &mut [IterMut<'_, i64>]
             let slice = slices.get_mut(near.number_of(a))?;
             let (slots, rest) = std::mem::take(slice).into_slice().split_first_chunk_mut::<QUAD>()?;
             *slots = [*position, *position + 1, *position + 2, *position + 3];
-            prefetch(rest, AHEAD - 1);
+            ask(rest);
             *slice = rest.iter_mut();
         } else {
             for (i, id) in (0..).zip([a, b, c, d]) {
                 let slice = slices.get_mut(near.number_of(id))?;
                 *slice.next()? = *position + i;
-                prefetch(slice.as_slice(), AHEAD - 1);
+                ask(slice.as_slice());
             }
         }
         *position += QUAD as i64;

@@ -6,8 +6,7 @@
 use megalith_core::{Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
-use super::table::prefetch;
-use crate::simd::multiversion;
+use crate::simd::{multiversion, prefetch};
 
 /// Elements that are worked on side by side; rows of scratch are as many times as long.
 pub(super) const WIDTH: usize = 64;
@@ -53,7 +52,7 @@ impl<'a> Volume<'a> {
         let bytes = match self.bytes {
             Some(bytes) => {
                 for at in range.clone().step_by(LINE) {
-                    prefetch(bytes, at + PAGE);
+                    prefetch::<true>(bytes.as_ptr().addr() + at + PAGE);
                 }
                 Some(&bytes[range.clone()])
             }

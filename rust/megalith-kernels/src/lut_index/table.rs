@@ -8,7 +8,7 @@ use megalith_core::dtype::{Pod, Real};
 use megalith_core::{Result, Workers};
 
 use crate::scratch::Mask;
-use crate::simd::multiversion;
+use crate::simd::{multiversion, prefetch};
 
 /// Sums that are looked up at once where they are equal.
 const RUN: usize = 16;
@@ -309,7 +309,7 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
         if let Some(next) = blocks.get(k + AHEAD) {
             for &sum in next {
-                prefetch(bits, byte(sum));
+                prefetch::<true>(bits.as_ptr().addr() + byte(sum));
             }
         }
         // Bytes are fetched one by one, and nothing else is done one by one.
@@ -323,24 +323,6 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     for (slot, &sum) in end.iter_mut().zip(rest) {
         *slot = bits[byte(sum)] >> (sum & 7) & 1;
     }
-}
-
-/// Ask for the cache line of a byte, without waiting for it: into the second-level cache, which waits for more lines
-/// at a time than the first one can.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-pub(super) fn prefetch(bytes: &[u8], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint, which reads nothing and may be given for any address.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().wrapping_add(at).cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, at);
 }
 
 #[inline(always)]

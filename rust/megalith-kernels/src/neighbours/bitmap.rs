@@ -165,7 +165,7 @@ fn plain_make<T: Integer>(
         }
         let (line, rest) = words.split_at_mut(words.len().min(LINE - word % LINE));
         // Stores to memory that is not there yet would hold up those of the flags.
-        (0..LINE).step_by(WORDS).for_each(|at| prefetch(rest, at));
+        rest.chunks(WORDS).take(LINE / WORDS).for_each(|line| prefetch::<false>(line.as_ptr().addr()));
         let end = ((word + line.len()) * WORD) as u64;
         let before = done;
         while let Some(step) = list[done..].first_chunk::<STEP>()

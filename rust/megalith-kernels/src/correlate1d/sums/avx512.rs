@@ -143,8 +143,8 @@ fn eight<S: Real>(rows: &[&[S]], i: usize, lane: usize) -> __m128i {
 fn bytes<S: Real, const N: usize>(rows: &[&[S]], i: usize, lane: usize) -> [u8; N] {
     debug_assert!(N == W * size_of::<S>() && i < rows.len() && lane + W <= rows[i].len());
     // SAFETY: `N` bytes are `W` entries of a row (each arm of `doubles` names the vector that has the bytes of its
-    // type); there are so many rows and entries: `rows_alike` has compared what `block` asks for, `parts` what `row`
-    // does.
+    // type); there are so many rows and entries: `rows_alike` has compared what `block` asks for,
+    // `rows_of_outputs` what `row` does.
     #[allow(unsafe_code)]
     unsafe {
         rows.get_unchecked(i).as_ptr().add(lane).cast::<[u8; N]>().read_unaligned()
