@@ -318,9 +318,14 @@ def _correlations(elements: int, threads: int | None) -> Iterator[Workload]:
     floors = {np.float32: (6.0, 8.0, 11.0), np.float64: (4.5, 6.5, 9.0), np.uint16: (8.0, 9.0, 11.0)}
     side = max((elements / LARGE) ** (1 / 3), 0.005)
     shape = (max(round(200 * side), 1), max(round(400 * side), 1), max(round(500 * side), 1))
-    for dtype, by_taps in floors.items():
+    # Rows of a power of two of bytes crowd the cache.
+    cases = [(dtype, shape, tuple(zip(TAPS, by_taps, strict=True)), "") for dtype, by_taps in floors.items()]
+    if elements >= LARGE:
+        crowded = (*shape[:2], 512)
+        cases += [(dtype, crowded, ((TAPS[-1], by_taps[-1]),), ", 512 wide") for dtype, by_taps in floors.items()]
+    for dtype, shape, by_taps, note in cases:
         volume: AnyArray = (_random().random(shape) * 1000).astype(dtype)
-        for taps, floor in zip(TAPS, by_taps, strict=True):
+        for taps, floor in by_taps:
             weights = np.hanning(taps + 2)[1:-1]
             weights /= weights.sum()
             for axis in range(3):
@@ -345,7 +350,7 @@ def _correlations(elements: int, threads: int | None) -> Iterator[Workload]:
 
                     peers |= _with("cv2", opencv)
                 yield Workload(
-                    f"correlate1d {volume.dtype}, {taps} taps, axis {axis}",
+                    f"correlate1d {volume.dtype}, {taps} taps, axis {axis}{note}",
                     2 * volume.nbytes,
                     lambda v=volume, k=weights, a=axis: megalith.correlate1d(  # type: ignore[misc]
                         v, k, axis=a, dtype=v.dtype, processes=threads
