@@ -53,15 +53,13 @@ fn is_ours(shape: &Bound<'_, PyAny>, dtype: &Bound<'_, PyAny>) -> PyResult<bool>
         Err(_) => PyArrayDescr::new(dtype.py(), dtype)?,
     };
     let mut bytes = dtype.itemsize();
+    let mut multiply = |length: &Bound<'_, PyAny>| -> PyResult<()> {
+        bytes = bytes.saturating_mul(length.extract()?);
+        Ok(())
+    };
     match shape.cast::<PyTuple>() {
-        Ok(shape) => shape.iter_borrowed().try_for_each(|length| {
-            bytes = bytes.saturating_mul(length.extract()?);
-            PyResult::Ok(())
-        })?,
-        Err(_) => shape.try_iter()?.try_for_each(|length| {
-            bytes = bytes.saturating_mul(length?.extract()?);
-            PyResult::Ok(())
-        })?,
+        Ok(shape) => shape.iter_borrowed().try_for_each(|length| multiply(&length))?,
+        Err(_) => shape.try_iter()?.try_for_each(|length| multiply(&length?))?,
     }
     let is_large = bytes >= LARGE && !dtype.has_object();
     Ok(is_large && memory::limit().map_err(|error| to_python(dtype.py(), error))? > 0)

@@ -182,7 +182,11 @@ def _correlate(
 ) -> None:
     """Correlate an array in memory; `how` is what else the core takes."""
     if "c" in (values.dtype.kind, weights.dtype.kind):
-        _correlate_complex(values, out, mode, weights, axis, cval, how)
+
+        def real(values: AnyArray, part: AnyArray, out: AnyArray, value: float) -> None:
+            _core.correlate1d(values, part, out, axis, mode, value, *how)
+
+        _correlate_complex(real, values, weights, out, cval)
     elif out.dtype.kind == "c":
         _correlate(values, out.real, mode, weights, axis, cval, how)
         out.imag = 0
@@ -218,19 +222,13 @@ def _cval(cval: complex, dtype: np.dtype[Any]) -> complex:
 
 
 def _correlate_complex(
+    real: Callable[[AnyArray, AnyArray, AnyArray, float], None],
     values: AnyArray,
-    out: AnyArray,
-    mode: str,
     weights: AnyArray,
-    axis: int,
+    out: AnyArray,
     cval: complex,
-    how: tuple[int, bool, int | None, Tick],
 ) -> None:
     """Correlate by real parts, in SciPy's order and with its roundings in between."""
-
-    def real(values: AnyArray, part: AnyArray, out: AnyArray, value: float) -> None:
-        _core.correlate1d(values, part, out, axis, mode, value, *how)
-
     if weights.dtype.kind == "c":
         weights = weights.conj().astype(np.complex128, copy=False)
     parts = [_doubles(part) for part in (weights.real, weights.imag)]

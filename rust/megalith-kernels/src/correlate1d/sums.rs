@@ -199,9 +199,10 @@ fn turned<D: Real, const W: usize, const FUSED: bool>(
 #[allow(clippy::inline_always)]
 fn window_row<const W: usize>(x: &[f64], at: usize) -> [f64; W] {
     debug_assert!(at + W <= x.len());
-    // SAFETY: `window`, `turned` and their twins cut `x` to the rows of whole vectors that whole blocks need (asserted there), and
-    // `block` asks for no row beyond them and for no lane from which on less than a vector is left; `plain_along` and
-    // its twin cut `x` to as many entries as their outputs need.
+    // SAFETY: `window`, `turned` and their twins cut `x` to the rows of whole vectors that whole blocks need (asserted
+    // there), and `block` asks for no row beyond them and for no lane from which on less than a vector is left;
+    // `columns` has a row for each that its blocks need; `plain_along` and its twin cut `x` to as many entries as their
+    // outputs need.
     #[allow(unsafe_code)]
     unsafe {
         x.as_ptr().add(at).cast::<[f64; W]>().read_unaligned()

@@ -67,17 +67,16 @@ pub(super) fn down_rows<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut 
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 fn columns<S: Real, D: Real, const C: usize>(taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
     let lanes = rows_alike::<_, _, C>(taps, rows, out);
-    let mut column = vec![0.0; rows.len() * C + LANES];
-    let aligned = column.as_ptr().align_offset(64).min(LANES);
-    let column = &mut column[aligned..][..rows.len() * C];
+    let mut column = vec![_mm512_set1_pd(0.0); rows.len() * C / W];
     for lane in parts(lanes, rows[rows.len() / 2].as_ptr(), C) {
         ahead.fetch(lane);
-        for (i, entries) in column.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-            *entries = bytemuck::cast(doubles(rows, i / (C / W), lane + i % (C / W) * W));
+        for (i, entries) in column.iter_mut().enumerate() {
+            *entries = doubles(rows, i / (C / W), lane + i % (C / W) * W);
         }
+        let x = bytemuck::cast_slice(&column);
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
             let mut square = [[D::default(); C]; ROWS];
-            let vector = |i: usize, at: usize| bytemuck::cast(window_row::<W>(column, (k * ROWS + i) * C + at));
+            let vector = |i: usize, at: usize| bytemuck::cast(window_row::<W>(x, (k * ROWS + i) * C + at));
             blocks(taps, (0..C).step_by(W), vector, |at, sums| {
                 for (row, sum) in square.iter_mut().zip(sums) {
                     row[at..][..W].copy_from_slice(&elements::<D>(sum));
@@ -297,7 +296,7 @@ pub(super) fn along(taps: &Taps, x: &[f64], out: &mut [f64]) {
         }
         Kind::General => {
             for (k, out) in out {
-                *out = bytemuck::cast(singles_along(|at| vector(k * ALONG + at), weights));
+                *out = bytemuck::cast(singles_along(|i| row_of(vector, k * ALONG + W + i), weights));
             }
         }
     }
@@ -306,7 +305,7 @@ pub(super) fn along(taps: &Taps, x: &[f64], out: &mut [f64]) {
 /// See [`super::row`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
-    let (weights, last) = (&taps.weights[..], taps.weights.len() - 1);
+    let weights = &taps.weights[..];
     let one = _mm512_set1_pd(black_box(1.0));
     rows_of_outputs(taps, rows, out);
     for at in parts(out.len(), out.as_ptr(), ALONG) {
@@ -314,13 +313,7 @@ pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
         let sums = match taps.kind {
             Kind::Symmetric => few_pairs::<false>(part, weights, one),
             Kind::Antisymmetric => few_pairs::<true>(part, weights, one),
-            Kind::General => {
-                let mut sums = times(part(last), weights[last]);
-                for (i, &weight) in weights[..last].iter().enumerate() {
-                    add_singles(&mut sums, part(i), weight);
-                }
-                sums
-            }
+            Kind::General => singles_along(part, weights),
         };
         let [a, b, c, d] = sums;
         let elements: [[D; W]; PART] = [elements(a), elements(b), elements(c), elements(d)];
@@ -395,11 +388,11 @@ fn shifted<const BY: i32>(before: __m512i, [a, b, c, d]: [__m512i; PART]) -> Fou
 /// See [`super::singles_along`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-fn singles_along(vector: impl Fn(usize) -> __m512d, weights: &[f64]) -> Four {
+fn singles_along(row: impl Fn(usize) -> Four, weights: &[f64]) -> Four {
     let last = weights.len() - 1;
-    let mut sums = times(row_of(&vector, W + last), weights[last]);
+    let mut sums = times(row(last), weights[last]);
     for (i, &weight) in weights[..last].iter().enumerate() {
-        add_singles(&mut sums, row_of(&vector, W + i), weight);
+        add_singles(&mut sums, row(i), weight);
     }
     sums
 }
