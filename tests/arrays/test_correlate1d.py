@@ -220,13 +220,39 @@ def test_correlate1d_into_a_kernel_does_not_change_what_it_reads():
         assert_identical(got, expected)
 
 
-def test_correlate1d_fast_stays_within_single_precision():
-    source = np.random.default_rng(0).random((200, 300)).astype(np.float32)
-    kernel = np.hanning(13)[1:-1] / 6
-    got = megalith.correlate1d(source, kernel.astype(np.float32), axis=1, fast=True)
-    assert got.dtype == np.float32
-    # Eleven products below 1/6 each and as many sums: less than 22 roundings of single precision.
-    np.testing.assert_allclose(got, reference.correlate1d(source, kernel, axis=1), rtol=0, atol=22 * 2.0**-24)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("mode", ["constant", "nearest", "reflect", "mirror", "wrap"])
+@pytest.mark.parametrize(("dtype", "to"), [("f4", "f4"), ("u2", "u2"), ("u2", "f4"), ("i1", "i1"), ("u1", "f4")])
+def test_correlate1d_fast_stays_within_single_precision(dtype, to, axis, mode):
+    source = (np.random.default_rng(0).random((40, 9, 333)) * 100).astype(dtype)
+    kernel = np.hanning(33)[1:-1] / 16
+    got = megalith.correlate1d(source, kernel, axis=axis, dtype=to, mode=mode, fast=True)
+    exact = reference.correlate1d(source, kernel, axis=axis, dtype=np.float64, mode=mode)
+    # So many roundings of sums that are below 100; integers are truncated.
+    error = 34 * 2.0**-24 * 100
+    assert got.dtype == to
+    if got.dtype.kind == "f":
+        np.testing.assert_allclose(got, exact, rtol=0, atol=error)
+    else:
+        assert np.all((got == (exact - error).astype(to)) | (got == (exact + error).astype(to)))
+
+
+def test_correlate1d_fast_spreads_what_is_not_finite_no_further_than_the_kernel_reaches():
+    source = np.ones((50, 3, 300), dtype=np.float32)
+    source[20, 1, 150], source[25, 2, 10] = np.nan, np.inf
+    kernel = np.r_[np.full(4, 0.125), 0, np.full(4, 0.125)]
+    for axis in range(3):
+        got = megalith.correlate1d(source, kernel, axis=axis, dtype="f4", mode="mirror", fast=True)
+        expected = reference.correlate1d(source, kernel, axis=axis, mode="mirror")
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_correlate1d_fast_is_as_exact_as_ever_for_doubles():
+    source = np.random.default_rng(0).random((40, 70))
+    kernel = np.hanning(33)[1:-1]
+    for axis in range(2):
+        expected = reference.correlate1d(source, kernel, axis=axis, mode="constant")
+        assert_identical(megalith.correlate1d(source, kernel, axis=axis, fast=True), expected)
 
 
 @pytest.mark.parametrize("kernel", [[], [[1.0]], 1.0])

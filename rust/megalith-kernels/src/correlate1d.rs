@@ -14,7 +14,7 @@
 //! are copied as doubles into a small buffer first, row after row along the axis (`correlate1d/sweep.rs`). Lines along
 //! an axis that is contiguous in memory are turned on the way into the buffer and on the way out of it, eight at a
 //! time, so that they are lanes too, but for few taps (`correlate1d/lines.rs`); a line that is alone is a strip of one
-//! lane.
+//! lane. Those who ask for speed instead of SciPy's bits get sums in single precision (`correlate1d/single.rs`).
 //!
 //! # Tricks
 //! 1. The order of the additions is SciPy's, so the vectors hold independent sums rather than parts of one.
@@ -33,6 +33,7 @@
 mod direct;
 mod extension;
 mod lines;
+mod single;
 mod sums;
 mod sweep;
 mod taps;
@@ -89,8 +90,8 @@ const SHORT: usize = 32;
 
 /// `sink[.., l, ..] = sum over i of kernel[i] * source[.., l + i - K / 2 - origin, ..]` along `axis`.
 ///
-/// Sums are in double precision, converted once. `fast` allows single precision and other orders of addition for
-/// narrow types; so far it changes nothing.
+/// Sums are in double precision, converted once. `fast` allows single precision, fused additions and other orders of
+/// them, where source and sink are float32 or integers of up to 16 bits (`correlate1d/single.rs`).
 ///
 /// # Shapes
 /// `source` and `sink` (n0..nk), at least one axis; `kernel` (K), of any length from 1 on, longer than the axis too.
@@ -118,7 +119,6 @@ pub fn correlate1d(
     mode: Mode,
     fast: bool,
 ) -> Result<()> {
-    let _ = fast;
     let (source, source_dtype) = match input {
         Input::Array { view, dtype } => (Some(view), dtype),
         Input::Sink => (None, sink_dtype),
@@ -130,7 +130,7 @@ pub fn correlate1d(
     if sink.is_empty() {
         return Ok(());
     }
-    let plan = Plan::new(&sink, source.is_none(), axis, kernel, origin, mode);
+    let plan = Plan::new(&sink, source.is_none(), axis, Taps::new(kernel, origin, fast), mode);
     let items = plan.items(source, sink);
     workers.for_each_with(
         items,
@@ -218,8 +218,8 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(sink: &SinkView<'_>, in_place: bool, axis: usize, kernel: &[f64], origin: isize, mode: Mode) -> Self {
-        let taps = Taps::new(kernel, origin);
+    fn new(sink: &SinkView<'_>, in_place: bool, axis: usize, taps: Taps, mode: Mode) -> Self {
+        let count = taps.weights.len();
         let n = sink.shape()[axis];
         let lanes = sink.len() / n;
         let mut axes = by_stride(sink.shape(), sink.strides());
@@ -227,8 +227,8 @@ impl Plan {
         axes.retain(|&a| a != axis);
         axes.insert(if by_lines { axes.len() } else { 0 }, axis);
 
-        let grain = (WORK / (kernel.len() + 28)).max(1 << 12);
-        let mut strip = if by_lines { 1 } else { (2 * WINDOW / 3 / kernel.len()).clamp(1, STRIP) };
+        let grain = (WORK / (count + 28)).max(1 << 12);
+        let mut strip = if by_lines { 1 } else { (2 * WINDOW / 3 / count).clamp(1, STRIP) };
         if in_place && !by_lines {
             // Whole lines are one item, so that few long lines still make work for all threads.
             strip = strip.min((lanes / 64).next_multiple_of(WIDTH).max(WIDTH));

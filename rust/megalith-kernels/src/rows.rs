@@ -72,7 +72,7 @@ fn plain_convert<T: Copy, C, F: Fn(T) -> C>(from: &[T], to: &mut [C], f: &F) {
     }
 }
 
-multiversion!(fn convert[T: Copy, C, F: Fn(T) -> C](from: &[T], to: &mut [C], f: &F) -> () = plain_convert);
+multiversion!(pub(crate) fn convert[T: Copy, C, F: Fn(T) -> C](from: &[T], to: &mut [C], f: &F) -> () = plain_convert);
 
 impl<T: Element, C, F: Fn(T) -> C + Send> Load<C> for Converter<T, F> {
     fn load(&mut self, view: &SourceView<'_>, range: Range<usize>, out: &mut [C]) {

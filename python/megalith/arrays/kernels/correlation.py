@@ -81,7 +81,10 @@ def correlate1d(
     dtype : data type, optional
         Type of the result, if no sink is given; None means ``numpy.result_type(source, kernel)``.
     fast : bool
-        Allow single precision and fused operations for float32 results, no longer bit for bit SciPy's.
+        Allow sums in single precision, no longer SciPy's bits, where source and result are float32 or integers of up to
+        16 bits: about twice as fast for 31 weights. Each is off by ``(m + 3) * 2**-24`` of the sum of its
+        ``abs(source * kernel)`` at most, so that integers can differ by one. Elsewhere, and for up to 5 weights, which
+        gain nothing, results stay the same.
 
     Returns
     -------

@@ -11,6 +11,7 @@ use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers, match_d
 
 use super::Mode;
 use super::extension::entry;
+use super::single;
 use super::sums::{Ahead, LANES, ROWS, down_rows};
 use super::sweep::{Place, Sweep};
 use super::writer::Writer;
@@ -35,8 +36,14 @@ pub(super) type Direct =
 
 /// What computes strips of a source of one type for a sink of another.
 pub(super) fn direct(source: DType, sink: DType) -> Result<Direct> {
-    Ok(match_dtype!(real source, T => if source == sink { run::<T, T> } else { run::<T, f64> },
-        else return Err::<_, Error>(not_real("source", source))))
+    Ok(match (source, sink) {
+        (DType::I8, DType::F32) => run::<i8, f32>,
+        (DType::I16, DType::F32) => run::<i16, f32>,
+        (DType::U8, DType::F32) => run::<u8, f32>,
+        (DType::U16, DType::F32) => run::<u16, f32>,
+        _ => match_dtype!(real source, T => if source == sink { run::<T, T> } else { run::<T, f64> },
+            else return Err::<_, Error>(not_real("source", source))),
+    })
 }
 
 /// The entry that is converted to `value`, if there is one.
@@ -72,7 +79,9 @@ fn run<S: Real, D: Real>(
     // An odd number of lines of memory: rows below each other lie in different sets of the cache.
     let pitch = lanes.next_multiple_of(LANES) | LANES;
     let written = place.addresses(sink);
-    let is_tall = is_crowded(&table[before..before + rows], before + after + ROWS)
+    let singles = single::weights::<S, D>(sweep.taps);
+    let is_tall = singles.is_some()
+        || is_crowded(&table[before..before + rows], before + after + ROWS)
         || size_of::<S>() <= 2 && before + after >= MANY;
     let step = if is_tall { TALL } else { ROWS };
     let mut ahead = Ahead::default();
@@ -93,7 +102,10 @@ fn run<S: Real, D: Real>(
         let mut out = sinks.unwrap_or_default();
         let spare = writer.elements::<D>((count - out.len()) * pitch);
         out.extend(spare.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]));
-        down_rows(sweep.taps, &table[r..needed], &mut out, &ahead);
+        match singles {
+            Some(weights) => single::down_rows(weights, &table[r..needed], &mut out, &ahead),
+            None => down_rows(sweep.taps, &table[r..needed], &mut out, &ahead),
+        }
         if !is_straight {
             for k in 0..there {
                 writer.write::<D>(sink, start + k * lanes, k * pitch..k * pitch + lanes);

@@ -16,26 +16,33 @@ use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers, match_d
 
 use super::Mode;
 use super::extension::entry;
+use super::single;
 use super::sums::{ALONG, row};
 use super::sweep::Sweep;
+use super::taps::FEW;
 use crate::rows::not_real;
 
 /// Outputs of lines that are computed as one, about; they stay in the cache until their ends are mended.
 const BATCH: usize = 1 << 12;
-/// The most weights for which this is faster than turned lines.
-const FEW: usize = 5;
 
 /// Computes some rows, counted from the first of the axis, of all lines of a part; or says that it cannot, and what it
 /// has written until then is not right.
 pub(super) type Lines = fn(&Sweep<'_>, &Workers<'_>, &SourceView<'_>, &mut SinkView<'_>, Range<usize>) -> Result<bool>;
 
-/// What computes lines of a source of one type for a sink of the same type, or of doubles.
+/// What computes lines of a source of one type for a sink of the same type, of doubles, or of what single precision
+/// makes of narrow integers.
 pub(super) fn lines(source: DType, sink: DType) -> Result<Option<Lines>> {
-    Ok(match_dtype!(real source, T => match sink {
-        _ if source == sink => Some(run::<T, T>),
-        DType::F64 => Some(run::<T, f64>),
-        _ => None,
-    }, else return Err::<_, Error>(not_real("source", source))))
+    Ok(match (source, sink) {
+        (DType::I8, DType::F32) => Some(run::<i8, f32>),
+        (DType::I16, DType::F32) => Some(run::<i16, f32>),
+        (DType::U8, DType::F32) => Some(run::<u8, f32>),
+        (DType::U16, DType::F32) => Some(run::<u16, f32>),
+        _ => match_dtype!(real source, T => match sink {
+            _ if source == sink => Some(run::<T, T>),
+            DType::F64 => Some(run::<T, f64>),
+            _ => None,
+        }, else return Err::<_, Error>(not_real("source", source))),
+    })
 }
 
 fn run<S: Real, D: Real>(
@@ -47,7 +54,13 @@ fn run<S: Real, D: Real>(
 ) -> Result<bool> {
     let (n, length) = (sweep.n, rows.len());
     let (before, after) = sweep.taps.reach();
-    if before + after >= FEW || length < ALONG + before + after {
+    if before + after >= FEW {
+        return match single::weights::<S, D>(sweep.taps) {
+            Some(weights) => single::lines::<S, D>(weights, sweep, workers, source, sink, rows),
+            None => Ok(false),
+        };
+    }
+    if length < ALONG + before + after {
         return Ok(false);
     }
     let lines = sink.len() / length;

@@ -93,7 +93,7 @@ fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(taps: &Taps, r
 /// before it.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn parts<T>(len: usize, start: *const T, width: usize) -> impl Iterator<Item = usize> + use<T> {
+pub(super) fn parts<T>(len: usize, start: *const T, width: usize) -> impl Iterator<Item = usize> + use<T> {
     let (aligned, last) = (start.align_offset(64).min(width), len - width);
     let second = if aligned == 0 { width } else { aligned };
     let more = if last == 0 { 0 } else { last.saturating_sub(second).div_ceil(width) + 1 };
@@ -217,7 +217,7 @@ fn straight<S: Real, D: Real, const W: usize, const FUSED: bool>(
     out: &mut [&mut [D]],
     ahead: &Ahead,
 ) {
-    let lanes = rows_alike::<_, _, W>(taps, rows, out);
+    let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
     for first in (0..out.len()).step_by(ROWS) {
         let vector = |i: usize, lane: usize| converted(rows, first + i, lane);
         let ahead = if first == 0 { ahead } else { &Ahead::default() };
@@ -232,9 +232,9 @@ fn straight<S: Real, D: Real, const W: usize, const FUSED: bool>(
 /// The lanes of all rows, of which there are as many as whole blocks of [`ROWS`] outputs need.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn rows_alike<S, D, const W: usize>(taps: &Taps, rows: &[&[S]], out: &[&mut [D]]) -> usize {
-    let (lanes, halo) = (rows[0].len(), taps.weights.len() - 1);
-    assert!(out.len().is_multiple_of(ROWS) && rows.len() == out.len() + halo, "whole blocks");
+pub(super) fn rows_alike<S, D, const W: usize>(weights: usize, rows: &[&[S]], out: &[&mut [D]]) -> usize {
+    let lanes = rows[0].len();
+    assert!(out.len().is_multiple_of(ROWS) && rows.len() == out.len() + weights - 1, "whole blocks");
     let are_alike = rows.iter().all(|row| row.len() == lanes) && out.iter().all(|row| row.len() == lanes);
     assert!(W <= lanes && are_alike, "rows alike, of a vector or more");
     lanes
@@ -254,6 +254,19 @@ fn converted<S: Real, const W: usize>(rows: &[&[S]], i: usize, lane: usize) -> [
         *double = value.to_double();
     }
     doubles
+}
+
+/// The `N` bytes of the entries of row `i` from `lane` on.
+#[inline]
+pub(super) fn bytes<S: Real, const N: usize>(rows: &[&[S]], i: usize, lane: usize) -> [u8; N] {
+    debug_assert!(i < rows.len() && lane * size_of::<S>() + N <= size_of_val(rows[i]));
+    // SAFETY: there are so many rows, and entries of a vector from `lane` on: `rows_alike` has compared what blocks of
+    // rows ask for, `rows_of_outputs` what `row` does. `N` are the bytes of the entries of a vector: each arm of
+    // `doubles` and of `singles` names the vector that has the bytes of its type.
+    #[allow(unsafe_code)]
+    unsafe {
+        rows.get_unchecked(i).as_ptr().add(lane).cast::<[u8; N]>().read_unaligned()
+    }
 }
 
 /// The sums of [`ROWS`] rows; `vector(i, lane)` are the entries of row `i` from `lane` on, `put(r, lane, sums)` takes

@@ -12,6 +12,8 @@ use crate::simd::multiversion;
 
 /// Outputs that are summed side by side: eight SSE2 registers.
 pub(super) const WIDTH: usize = 16;
+/// So few weights that memory is what takes time: they are summed in doubles, from where entries are.
+pub(super) const FEW: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
@@ -25,13 +27,15 @@ pub(super) enum Kind {
 pub(super) struct Taps {
     pub(super) kind: Kind,
     pub(super) weights: Vec<f64>,
+    /// The weights in single precision, where sums may be too.
+    pub(super) singles: Option<Vec<f32>>,
     /// Entries that an output needs before its own position.
     before: usize,
 }
 
 impl Taps {
     /// The caller has checked that there are weights, and that the origin leaves the centre inside of them.
-    pub(super) fn new(weights: &[f64], origin: isize) -> Self {
+    pub(super) fn new(weights: &[f64], origin: isize, fast: bool) -> Self {
         let half = weights.len() / 2;
         // Not "all below": SciPy takes a NaN (infinite weights) for symmetric.
         let differ =
@@ -41,7 +45,11 @@ impl Taps {
             1 if !differ(-1.0) => Kind::Antisymmetric,
             _ => Kind::General,
         };
-        Self { kind, weights: weights.to_vec(), before: (half as isize + origin) as usize }
+        // Not where single precision ends: it has fewer digits there, and products overflow.
+        let fits = |&weight: &f64| weight == 0.0 || (1e-30..1e30).contains(&weight.abs());
+        let is_single = fast && weights.len() > FEW && weights.iter().all(fits);
+        let singles = is_single.then(|| weights.iter().map(|&weight| weight as f32).collect());
+        Self { kind, weights: weights.to_vec(), singles, before: (half as isize + origin) as usize }
     }
 
     /// Entries that an output needs before and after its own position.

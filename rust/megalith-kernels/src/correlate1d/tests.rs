@@ -249,6 +249,103 @@ proptest! {
     }
 }
 
+/// Values that are small, but for some that are not finite.
+fn small(len: usize, seed: u64) -> Vec<f64> {
+    values(len, seed).iter().map(|v| if v.is_finite() { v.min(500.0) } else { *v }).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn correlate1d_fast_stays_within_single_precision(
+        shape in (prop_oneof![1usize..4, Just(45)], 1usize..5, prop_oneof![1usize..300, Just(4_500)]),
+        axis in 0usize..3,
+        (from, to, is_in_place) in (narrow(), narrow(), any::<bool>()),
+        layout in prop_oneof![4 => Just(Layout::C), 1 => layouts()],
+        (length, kind, origin) in (1usize..70, 0usize..3, 0usize..70),
+        mode in modes(),
+        seed in any::<u64>(),
+    ) {
+        let shape = [shape.0, shape.1, shape.2];
+        let weights: Vec<f64> = small(length, seed).iter().map(|v| if v.is_finite() { *v } else { 7.0 }).collect();
+        let size: f64 = weights.iter().map(|w| w.abs()).sum();
+        let weights: Vec<f64> = match kind {
+            0 => weights.iter().map(|w| w / size.max(1.0)).collect(),
+            1 => weights.iter().map(|w| w.abs() / size.max(1.0)).collect(),
+            _ => vec![1.0 / length as f64; length],
+        };
+        let mode = if mode == Mode::Constant(-1e12) { Mode::Constant(7.0) } else { mode };
+        let origin = (origin % length) as isize - (length / 2) as isize;
+        let from = if is_in_place { to } else { from };
+        let mut source = Array::new(layout, &shape, from);
+        source.set(&small(shape.iter().product(), seed));
+        let read: Vec<f64> = source.get().into_iter().map(f64::from_bits).collect();
+        let sums = naive(&read, &shape, axis, &weights, origin, mode);
+        // Each product and each sum is rounded once, and the weights are.
+        let sizes: Vec<f64> = read.iter().map(|v| v.abs()).collect();
+        let heavy: Vec<f64> = weights.iter().map(|w| w.abs()).collect();
+        let around = if let Mode::Constant(value) = mode { Mode::Constant(value.abs()) } else { mode };
+        let bounds = naive(&sizes, &shape, axis, &heavy, origin, around);
+
+        for (level, threads) in Level::ALL.into_iter().zip([1, 2, 8]) {
+            set_level(level);
+            let mut sink = Array::new(layout, &shape, to);
+            let input = if is_in_place {
+                sink.copy(&source);
+                Input::Sink
+            } else {
+                Input::Array { view: source.source(), dtype: from }
+            };
+            on(threads, |w| correlate1d(w, input, sink.sink(), to, axis, &weights, origin, mode, true)).unwrap();
+            for (i, got) in sink.get().into_iter().enumerate() {
+                let error = bounds[i] * (length + 3) as f64 / f64::from(1 << 24);
+                let got = f64::from_bits(got);
+                let (low, high) = (sums[i] - error, sums[i] + error);
+                match_dtype!(real to, T => {
+                    let ends = [low, sums[i], high].map(|end| T::from_double(end).to_double());
+                    let is_between = if to == DType::F32 { ends[0] <= got && got <= ends[2] } else { ends.contains(&got) };
+                    let is_same = bits(got) == bits(ends[1]);
+                    prop_assert!(is_same || is_between, "{} is not between {} and {}", got, low, high);
+                }, else unreachable!("real types"));
+            }
+        }
+    }
+}
+
+fn narrow() -> impl Strategy<Value = DType> {
+    use DType::{F32, I8, I16, U8, U16};
+    prop::sample::select(vec![F32, I8, I16, U8, U16])
+}
+
+#[test]
+fn correlate1d_fast_changes_nothing_for_other_types_nor_for_few_or_extreme_weights() {
+    let shape = [20, 3, 300];
+    let source = values(shape.iter().product(), 3);
+    for (from, to, weights) in [
+        (DType::F64, DType::F64, vec![0.1; 11]),
+        (DType::F32, DType::F64, vec![0.1; 11]),
+        (DType::I32, DType::F32, vec![0.1; 11]),
+        (DType::Bool, DType::Bool, vec![0.1; 11]),
+        (DType::F32, DType::F32, vec![0.1; 5]),
+        (DType::F32, DType::F32, vec![1e-40; 11]),
+        (DType::F32, DType::F32, vec![1e35; 11]),
+        (DType::F32, DType::F32, vec![f64::NAN; 11]),
+    ] {
+        for axis in 0..3 {
+            let mut array = Array::new(Layout::C, &shape, from);
+            array.set(&source);
+            let [exact, fast] = [false, true].map(|fast| {
+                let mut sink = Array::new(Layout::C, &shape, to);
+                let input = Input::Array { view: array.source(), dtype: from };
+                on(2, |w| correlate1d(w, input, sink.sink(), to, axis, &weights, 0, Mode::Mirror, fast)).unwrap();
+                sink.get()
+            });
+            assert!(exact == fast, "{from:?} {to:?} {weights:?} {axis}");
+        }
+    }
+}
+
 #[test]
 fn correlate1d_cut_along_the_axis_matches_naive() {
     // Longer than an item, and than a window, along either kind of axis; with kernels longer than those.

@@ -17,7 +17,7 @@ use megalith_core::DType;
 use megalith_core::dtype::Real;
 
 use super::super::taps::{Kind, Taps};
-use super::{ALONG, Ahead, LANES, PART, ROWS, parts, rows_alike, rows_of_outputs, window_row};
+use super::{ALONG, Ahead, LANES, PART, ROWS, bytes, parts, rows_alike, rows_of_outputs, window_row};
 use crate::rows::{turned, turned_halves, turned_words};
 
 /// Lanes of a vector.
@@ -46,7 +46,7 @@ pub(super) fn down(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 pub(super) fn down_rows<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
     if out.len() == ROWS {
-        let lanes = rows_alike::<_, _, W>(taps, rows, out);
+        let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
         let vector = |i, lane| doubles(rows, i, lane);
         return block(taps, lanes, ahead, vector, |lane, sums| {
             for (out, sum) in out.iter_mut().zip(sums) {
@@ -66,7 +66,7 @@ pub(super) fn down_rows<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut 
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 fn columns<S: Real, D: Real, const C: usize>(taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
-    let lanes = rows_alike::<_, _, C>(taps, rows, out);
+    let lanes = rows_alike::<_, _, C>(taps.weights.len(), rows, out);
     let mut column = vec![_mm512_set1_pd(0.0); rows.len() * C / W];
     for lane in parts(lanes, rows[rows.len() / 2].as_ptr(), C) {
         ahead.fetch(lane);
@@ -135,19 +135,6 @@ fn doubles<S: Real>(rows: &[&[S]], i: usize, lane: usize) -> __m512d {
 #[target_feature(enable = "avx512f")]
 fn eight<S: Real>(rows: &[&[S]], i: usize, lane: usize) -> __m128i {
     bytemuck::cast([u64::from_le_bytes(bytes::<S, 8>(rows, i, lane)), 0])
-}
-
-/// The bytes of [`W`] entries.
-#[inline]
-fn bytes<S: Real, const N: usize>(rows: &[&[S]], i: usize, lane: usize) -> [u8; N] {
-    debug_assert!(N == W * size_of::<S>() && i < rows.len() && lane + W <= rows[i].len());
-    // SAFETY: `N` bytes are `W` entries of a row (each arm of `doubles` names the vector that has the bytes of its
-    // type); there are so many rows and entries: `rows_alike` has compared what `block` asks for,
-    // `rows_of_outputs` what `row` does.
-    #[allow(unsafe_code)]
-    unsafe {
-        rows.get_unchecked(i).as_ptr().add(lane).cast::<[u8; N]>().read_unaligned()
-    }
 }
 
 /// Sums as elements, as [`Real::from_double`] converts them.
