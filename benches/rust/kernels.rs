@@ -4,9 +4,17 @@
 //! cargo bench -p megalith-benches              # all; with a name behind `--`, those whose names hold it
 //! ```
 //!
-//! Arrays are of 16 MiB, in memory that is in use: what is compared are the loops.
+//! Arrays are of 16 MiB, in memory that is in use: what is compared are the loops. The checks of look-ups are measured
+//! apart, on larger ones, beside loops that have none ([`checks`]); their record is written by
+//!
+//! ```sh
+//! MEGALITH_RECORD=$PWD/benches/record/DATE-lut-checks.json cargo bench -p megalith-benches -- checks
+//! ```
 
 #![allow(missing_docs)]
+
+#[cfg(target_arch = "x86_64")]
+mod checks;
 
 use std::hint::black_box;
 
@@ -152,4 +160,9 @@ fn digests(c: &mut Criterion) {
 }
 
 criterion_group!(kernels, positions, tables, correlations, rules, sums, pairs, digests);
+#[cfg(target_arch = "x86_64")]
+criterion_group!(look_ups, checks::checks);
+#[cfg(target_arch = "x86_64")]
+criterion_main!(kernels, look_ups);
+#[cfg(not(target_arch = "x86_64"))]
 criterion_main!(kernels);

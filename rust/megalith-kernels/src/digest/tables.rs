@@ -22,8 +22,8 @@ use super::turn::{self, LINE, turn};
 use super::{BLOCK_BYTES, Blocks, buffer, gathered};
 
 /// Bytes of a column that are read at once, at most: memory gives some lines of one place sooner than as many lines of
-/// different places.
-const PIECE: usize = 32 * LINE;
+/// different places. With twice as many, parts of a volume of a GiB are few and high, and it takes 4 to 17 % longer.
+const PIECE: usize = 16 * LINE;
 
 /// Bytes of a column that are read at once, at least, where there are so many.
 const LEAST: usize = 4 * LINE;

@@ -62,11 +62,11 @@ fn plain<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L])
         mode,
         out,
         #[inline(always)]
-        |group, slots| of_two(group, lut, slots),
+        |group, slots| if of_two(group, lut, slots) { Ok(()) } else { of_each(group, lut, mode, slots) },
     )
 }
 
-/// [`look_up`], with a way to load the entries of a group that returns whether it has.
+/// [`look_up`], with a way to load the entries of a group.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn by_groups<S: Integer, L: Pod>(
@@ -74,15 +74,13 @@ fn by_groups<S: Integer, L: Pod>(
     lut: &[L],
     mode: Mode,
     out: &mut [L],
-    load: impl Fn(&[S; GROUP], &mut [L; GROUP]) -> bool,
+    load: impl Fn(&[S; GROUP], &mut [L; GROUP]) -> Result<(), S>,
 ) -> Result<(), S> {
     assert_eq!(values.len(), out.len(), "a slot for each value");
     let (groups, tail) = values.as_chunks::<GROUP>();
     let (slots, rest) = out.as_chunks_mut::<GROUP>();
     for (group, slots) in groups.iter().zip(slots) {
-        if !load(group, slots) {
-            of_each(group, lut, mode, slots)?;
-        }
+        load(group, slots)?;
     }
     of_each(tail, lut, mode, rest)
 }
@@ -118,6 +116,14 @@ fn of_each<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L
         };
     }
     Ok(())
+}
+
+/// [`of_each`] for a group that has a value that is no index of the table. Were it inlined, the values of every group
+/// would be put aside for it.
+#[cold]
+#[inline(never)]
+fn of_rest<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], mode: Mode, slots: &mut [L; GROUP]) -> Result<(), S> {
+    of_each(group, lut, mode, slots)
 }
 
 /// The entry of a value that is no index of the table.

@@ -1,19 +1,22 @@
 //! Groups of entries of four bytes: their values are compared as one vector, and loaded by one instruction from tables
 //! that lie beyond the first caches.
 //!
-//! Values of two bytes are compared as one vector too. Entries of other sizes are loaded one by one: measured on Zen 4, a gather gains a third with four bytes, and nothing
-//! that two threads could show with one, two or eight.
+//! 1. Values of two bytes are compared as one vector too. Entries of other sizes are loaded one by one: measured on
+//!    Zen 4, a gather gains a third with four bytes, and nothing that two threads could show with one, two or eight.
+//! 2. Values of four bytes are read as one vector, and what is done where one of them has no entry is a call. A path
+//!    for that in the loop itself wanted all of them in registers of their own, one by one, in every group: a third more
+//!    time where labels come in runs.
 
 use std::arch::x86_64::{
     __m256i, __m512i, _mm256_cmpeq_epi16_mask, _mm256_set1_epi16, _mm512_cmpeq_epi32_mask, _mm512_cmplt_epu32_mask,
     _mm512_i32gather_epi32, _mm512_mask_blend_epi32, _mm512_set1_epi32,
 };
 
-use bytemuck::{cast, cast_slice};
+use bytemuck::{bytes_of, cast, cast_slice, pod_read_unaligned};
 use megalith_core::Pod;
 use megalith_core::dtype::Integer;
 
-use super::{Mode, by_groups, of_ends, plain};
+use super::{Mode, by_groups, of_each, of_ends, of_rest, plain};
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) fn look_up<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
@@ -25,7 +28,9 @@ pub(super) fn look_up<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, o
             out,
             #[inline(always)]
             |group, slots| {
-                are_two(cast(group.map(|value| value.to_wrapped_i64() as u16))) && of_ends(group, lut, slots)
+                let values = cast(group.map(|value| value.to_wrapped_i64() as u16));
+                let is_done = are_two(values) && of_ends(group, lut, slots);
+                if is_done { Ok(()) } else { of_each(group, lut, mode, slots) }
             },
         );
     }
@@ -33,14 +38,17 @@ pub(super) fn look_up<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, o
         return plain(values, lut, mode, out);
     }
     let words: &[[u8; 4]] = cast_slice(lut);
+    // The instruction takes indices as signed: of a longer table the first half is served.
+    let words = &words[..words.len().min(i32::MAX as usize)];
     by_groups(values, lut, mode, out, |group, slots| {
-        let indices = group.map(|value| match size_of::<S>() {
-            8 => u32::try_from(value.to_wrapped_i64()).unwrap_or(u32::MAX),
-            _ => value.to_wrapped_i64() as u32,
-        });
-        let Some(entries) = gather(words, cast(indices)) else { return false };
+        let indices = match size_of::<S>() {
+            4 => pod_read_unaligned(bytes_of(group)),
+            8 => cast(group.map(|value| u32::try_from(value.to_wrapped_i64()).unwrap_or(u32::MAX))),
+            _ => cast(group.map(|value| value.to_wrapped_i64() as u32)),
+        };
+        let Some(entries) = gather(words, indices) else { return of_rest(group, lut, mode, slots) };
         *slots = cast(entries);
-        true
+        Ok(())
     })
 }
 
@@ -59,17 +67,17 @@ fn are_two(values: __m256i) -> bool {
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
 fn gather(table: &[[u8; 4]], indices: __m512i) -> Option<__m512i> {
-    // The instruction takes indices as signed: of a longer table the first half is served.
-    let size = table.len().min(i32::MAX as usize) as i32;
-    if _mm512_cmplt_epu32_mask(indices, _mm512_set1_epi32(size)) != u16::MAX {
-        return None;
-    }
     let [first, .., last] = cast::<_, [u32; 16]>(indices);
     let is_first = _mm512_cmpeq_epi32_mask(indices, _mm512_set1_epi32(first as i32));
     let is_last = _mm512_cmpeq_epi32_mask(indices, _mm512_set1_epi32(last as i32));
     if is_first | is_last == u16::MAX {
-        let [first, last] = [first, last].map(|index| _mm512_set1_epi32(i32::from_ne_bytes(table[index as usize])));
+        let (&first, &last) = (table.get(first as usize)?, table.get(last as usize)?);
+        let [first, last] = [first, last].map(|entry| _mm512_set1_epi32(i32::from_ne_bytes(entry)));
         return Some(_mm512_mask_blend_epi32(is_first, last, first));
+    }
+    let size = i32::try_from(table.len()).ok()?;
+    if _mm512_cmplt_epu32_mask(indices, _mm512_set1_epi32(size)) != u16::MAX {
+        return None;
     }
     // SAFETY: each index is below `size`, as just compared without signs, so its four bytes are an entry of `table`, at
     // a distance that fits a signed index; the entries can be read as long as `table` is borrowed.
