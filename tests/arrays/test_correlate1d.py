@@ -247,6 +247,22 @@ def test_correlate1d_fast_spreads_what_is_not_finite_no_further_than_the_kernel_
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "f8"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_correlate1d_of_rows_that_lie_a_power_of_two_apart(dtype, fast):
+    # All rows want the same lines of the caches, which is dealt with in ways of its own.
+    whole = (np.random.default_rng(0).random((70, 1 << 17)) * 100).astype(dtype)
+    kernel = np.hanning(33)[1:-1] / 16
+    for width in (64, 300):
+        source, sink = whole[:, :width], np.empty_like(whole)[:, -width:]
+        got = megalith.correlate1d(source, kernel, sink, mode="reflect", fast=fast)
+        expected = reference.correlate1d(source, kernel, mode="reflect", dtype=dtype)
+        if fast and dtype != "f8":
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1 if dtype[0] == "u" else 0)
+        else:
+            np.testing.assert_array_equal(got, expected)
+
+
 def test_correlate1d_fast_is_as_exact_as_ever_for_doubles():
     source = np.random.default_rng(0).random((40, 70))
     kernel = np.hanning(33)[1:-1]

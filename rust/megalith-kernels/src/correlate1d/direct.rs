@@ -80,16 +80,16 @@ fn run<S: Real, D: Real>(
     let pitch = lanes.next_multiple_of(LANES) | LANES;
     let written = place.addresses(sink);
     let singles = single::weights::<S, D>(sweep.taps);
-    let is_tall = singles.is_some()
-        || is_crowded(&table[before..before + rows], before + after + ROWS)
-        || size_of::<S>() <= 2 && before + after >= MANY;
-    let step = if is_tall { TALL } else { ROWS };
+    let step = step(&table[before..before + rows]);
+    let is_tall =
+        singles.is_some() || is_crowded(step, before + after + ROWS) || size_of::<S>() <= 2 && before + after >= MANY;
+    let height = if is_tall { TALL } else { ROWS };
     let mut ahead = Ahead::default();
-    for r in (0..rows).step_by(step) {
+    for r in (0..rows).step_by(height) {
         if r % CHECK == 0 {
             workers.check()?;
         }
-        let count = step.min((rows - r).next_multiple_of(ROWS));
+        let count = height.min((rows - r).next_multiple_of(ROWS));
         let (there, needed) = (count.min(rows - r), r + before + after + count);
         let start = sink_base + r * lanes;
         let sinks = if is_tall && writer.is_of(D::DTYPE) { sink.slices_of_mut(start, lanes, there) } else { None };
@@ -97,8 +97,10 @@ fn run<S: Real, D: Real>(
         // What is written at once must be there already; a buffer is written when all of it is made.
         let next = if is_straight { r + count } else { r };
         ahead.rows.clear();
-        ahead.rows.extend(table[needed..].iter().take(count).map(|row| (row.as_ptr().addr(), size_of::<S>())));
-        ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
+        if !step.is_multiple_of(FAR) {
+            ahead.rows.extend(table[needed..].iter().take(count).map(|row| (row.as_ptr().addr(), size_of::<S>())));
+            ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
+        }
         let mut out = sinks.unwrap_or_default();
         let spare = writer.elements::<D>((count - out.len()) * pitch);
         out.extend(spare.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]));
@@ -115,11 +117,16 @@ fn run<S: Real, D: Real>(
     Ok(true)
 }
 
+/// The bytes from one row to the next; rows of a multiple of [`FAR`] want the same few lines of each cache, which then
+/// keeps nothing that is fetched.
+fn step<S>(rows: &[&[S]]) -> usize {
+    let &[first, second, ..] = rows else { return 1 };
+    second.as_ptr().addr().abs_diff(first.as_ptr().addr())
+}
+
 /// Whether so many rows, one below the other, want the same few sets of the first-level cache, as those of images do
-/// whose width is a power of two, but not all the same set of the second-level one, which then keeps nothing either.
-fn is_crowded<S>(rows: &[&[S]], count: usize) -> bool {
-    let &[first, second, ..] = rows else { return false };
-    let step = second.as_ptr().addr().abs_diff(first.as_ptr().addr());
+/// whose width is a power of two, but not all the same set of the second-level one.
+fn is_crowded(step: usize, count: usize) -> bool {
     let sets = (NEAR >> step.trailing_zeros().min(NEAR.trailing_zeros())).min(NEAR / LINE);
     count > sets * WAYS && !step.is_multiple_of(FAR)
 }

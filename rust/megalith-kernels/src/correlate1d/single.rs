@@ -45,7 +45,7 @@ pub(super) fn weights<S: Real, D: Real>(taps: &Taps) -> Option<&[f32]> {
 
 multiversion!(
     /// `out[r][l] = sum over i of weights[i] * rows[r + i][l]` for a multiple of [`ROWS`] rows of as many lanes as each
-    /// of `rows` has, at least 16.
+    /// of `rows` has, at least 64.
     ///
     /// `ahead` are rows that are going to be needed; they are fetched while the sums are made.
     pub(super) fn down_rows[S: Real, D: Real](

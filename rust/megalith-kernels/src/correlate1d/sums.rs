@@ -311,6 +311,10 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Fetch what belongs to the vector at `lane`.
     #[inline(always)]
     #[allow(clippy::inline_always)]

@@ -15,23 +15,39 @@ use super::ALONG;
 /// Lanes of a vector.
 const W: usize = 16;
 
-/// See [`super::down_rows`]; columns as wide as a vector are converted once.
+/// See [`super::down_rows`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,fma")]
 pub(super) fn down_rows<S: Real, D: Real>(weights: &[f32], rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
-    let lanes = rows_alike::<_, _, W>(weights.len(), rows, out);
-    let mut column = vec![_mm512_setzero_ps(); rows.len()];
-    for lane in parts(lanes, rows[rows.len() / 2].as_ptr(), W) {
+    if ahead.is_empty() {
+        // All that can be done is to take some lines of memory of each row at a time.
+        columns::<S, D, { 4 * W }>(weights, rows, out, ahead);
+    } else {
+        columns::<S, D, W>(weights, rows, out, ahead);
+    }
+}
+
+/// The sums of columns of `C` lanes, whose entries are converted once.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,fma")]
+fn columns<S: Real, D: Real, const C: usize>(weights: &[f32], rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
+    let (lanes, n) = (rows_alike::<_, _, C>(weights.len(), rows, out), rows.len());
+    let mut columns = vec![_mm512_setzero_ps(); n * C / W];
+    for lane in parts(lanes, rows[n / 2].as_ptr(), C) {
         ahead.fetch(lane);
-        for (i, entries) in column.iter_mut().enumerate() {
-            *entries = singles(rows, i, lane);
+        for i in 0..n {
+            for v in 0..C / W {
+                columns[v * n + i] = singles(rows, i, lane + v * W);
+            }
         }
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-            let mut sums = [_mm512_setzero_ps(); ROWS];
-            for (i, weights) in weights.chunks(2).enumerate() {
-                add(&mut sums, bytemuck::cast_slice(&column[k * ROWS + 2 * i..]), weights[0], weights.get(1));
-            }
-            for (out, sum) in out.iter_mut().zip(sums) {
-                out[lane..][..W].copy_from_slice(&elements::<D>(sum));
+            for (v, column) in columns.chunks_exact(n).enumerate() {
+                let mut sums = [_mm512_setzero_ps(); ROWS];
+                for (i, weights) in weights.chunks(2).enumerate() {
+                    add(&mut sums, bytemuck::cast_slice(&column[k * ROWS + 2 * i..]), weights[0], weights.get(1));
+                }
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    out[lane + v * W..][..W].copy_from_slice(&elements::<D>(sum));
+                }
             }
         }
     }
