@@ -145,7 +145,8 @@ def same(ours: Any, theirs: Any, is_rounded: bool = False) -> bool:
         return ours.keys() == theirs.keys() and all(np.array_equal(ours[key], theirs[key]) for key in ours)
     theirs = np.asarray(theirs)
     if is_rounded:
-        return bool(np.allclose(ours, theirs, rtol=1e-5, atol=1 if theirs.dtype.kind in "iu" else 1e-5))
+        tolerance = 1.0 if theirs.dtype.kind in "iu" else 1e-5
+        return ours.shape == theirs.shape and bool(np.allclose(ours, theirs, rtol=1e-5, atol=tolerance))
     if theirs.dtype.kind == "f" and theirs.dtype != ours.dtype:
         return bool(np.allclose(ours, theirs, rtol=1e-5))
     return ours.shape == theirs.shape and bool(np.array_equal(ours, theirs))

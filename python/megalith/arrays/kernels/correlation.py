@@ -81,10 +81,10 @@ def correlate1d(
     dtype : data type, optional
         Type of the result, if no sink is given; None means ``numpy.result_type(source, kernel)``.
     fast : bool
-        Allow sums in single precision, no longer SciPy's bits, where source and result are float32 or integers of up to
-        16 bits: about twice as fast for 31 weights. Each is off by ``(m + 3) * 2**-24`` of the sum of its
-        ``abs(source * kernel)`` at most, so that integers can differ by one. Elsewhere, and for up to 5 weights, which
-        gain nothing, results stay the same.
+        Allow sums in single precision, no longer SciPy's bits: about twice as fast for 31 weights. That is done for
+        more than 5 weights if the result is of the source's type, float32 or an integer of up to 16 bits, or float32
+        for such integers. Each is off by ``(m + 3) * 2**-24`` of the sum of its ``abs(source * kernel)`` at most, as
+        long as that is in the range of float32; integers, which are truncated, by one.
 
     Returns
     -------
@@ -106,7 +106,9 @@ def correlate1d(
     Notes
     -----
     Integer results are truncated toward zero and wrap as SciPy's do on x86-64, on every processor. Truth values of a
-    bool result are True where SciPy's byte is not 0. The result is the same for any number of threads.
+    bool result are True where SciPy's byte is not 0. The result is the same for any number of threads. With `fast` its
+    last bits depend on the processor, and on the layout, chunks or windows in which the source is seen: lines and rows
+    that are too short to gain are summed as ever.
 
     References
     ----------

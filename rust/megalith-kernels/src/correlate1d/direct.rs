@@ -80,7 +80,7 @@ fn run<S: Real, D: Real>(
     let pitch = lanes.next_multiple_of(LANES) | LANES;
     let written = place.addresses(sink);
     let singles = single::weights::<S, D>(sweep.taps);
-    let step = step(&table[before..before + rows]);
+    let step = row_step(&table[before..before + rows]);
     let is_tall =
         singles.is_some() || is_crowded(step, before + after + ROWS) || size_of::<S>() <= 2 && before + after >= MANY;
     let height = if is_tall { TALL } else { ROWS };
@@ -119,7 +119,7 @@ fn run<S: Real, D: Real>(
 
 /// The bytes from one row to the next; rows of a multiple of [`FAR`] want the same few lines of each cache, which then
 /// keeps nothing that is fetched.
-fn step<S>(rows: &[&[S]]) -> usize {
+fn row_step<S>(rows: &[&[S]]) -> usize {
     let &[first, second, ..] = rows else { return 1 };
     second.as_ptr().addr().abs_diff(first.as_ptr().addr())
 }

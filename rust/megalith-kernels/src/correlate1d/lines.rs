@@ -7,7 +7,8 @@
 //!
 //! Outputs near the ends of a line are computed twice, first from the entries of its neighbours: so vectors are as long
 //! and as well aligned as memory has them, however short the lines. Each entry is loaded and converted once for each
-//! weight; of many weights that would cost more than it does to turn lines into rows.
+//! weight; of many weights that would cost more than it does to turn lines into rows, unless sums may be in single
+//! precision (`correlate1d/single.rs`).
 
 use std::ops::Range;
 

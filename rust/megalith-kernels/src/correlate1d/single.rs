@@ -21,31 +21,40 @@ use megalith_core::dtype::Real;
 use megalith_core::{DType, Result, SinkView, SourceView, Workers};
 
 use super::Mode;
+#[cfg(doc)]
+use super::WIDE;
 use super::extension::entry;
 #[cfg(doc)]
 use super::sums::ROWS;
-use super::sums::{Ahead, rows_alike};
+use super::sums::{Ahead, PART, rows_alike};
 use super::sweep::Sweep;
 use super::taps::Taps;
 use crate::rows::convert;
 use crate::simd::multiversion;
 
 /// Sums along a line that are made together.
-const ALONG: usize = 128;
+const OUTPUTS: usize = 128;
 /// Outputs of a line whose entries are converted at once, about: they stay in the first-level cache.
 const PIECE: usize = 1 << 12;
-/// Rows of sums whose entries are in registers at once, where there are few registers.
-const PART: usize = 4;
 
-/// The weights, if sums of `S` for a sink of `D` may be in single precision.
+/// The weights, if sums of `S` for a sink of `D` may be in single precision: what is truncated to an integer must be
+/// off by less than one.
 pub(super) fn weights<S: Real, D: Real>(taps: &Taps) -> Option<&[f32]> {
-    let fits = |dtype| matches!(dtype, DType::F32 | DType::I8 | DType::I16 | DType::U8 | DType::U16);
-    taps.singles.as_deref().filter(|_| fits(S::DTYPE) && fits(D::DTYPE))
+    let weights = taps.singles.as_deref()?;
+    let largest = match S::DTYPE {
+        DType::I8 | DType::U8 => f32::from(u8::MAX),
+        DType::I16 | DType::U16 => f32::from(u16::MAX),
+        DType::F32 if D::DTYPE == DType::F32 => return Some(weights),
+        _ => return None,
+    };
+    let sum = weights.iter().map(|weight| weight.abs()).sum::<f32>();
+    let error = largest * sum * (weights.len() + 3) as f32 * (f32::EPSILON / 2.0);
+    (D::DTYPE == DType::F32 || D::DTYPE == S::DTYPE && error < 1.0).then_some(weights)
 }
 
 multiversion!(
     /// `out[r][l] = sum over i of weights[i] * rows[r + i][l]` for a multiple of [`ROWS`] rows of as many lanes as each
-    /// of `rows` has, at least 64.
+    /// of `rows` has, at least [`WIDE`].
     ///
     /// `ahead` are rows that are going to be needed; they are fetched while the sums are made.
     pub(super) fn down_rows[S: Real, D: Real](
@@ -54,7 +63,7 @@ multiversion!(
 );
 
 multiversion!(
-    /// `out[p] = sum over i of weights[i] * x[p + i]` for at least [`ALONG`] outputs.
+    /// `out[p] = sum over i of weights[i] * x[p + i]` for at least [`OUTPUTS`] outputs.
     fn along[D: Real](weights: &[f32], x: &[f32], out: &mut [D]) -> ()
         = plain_along::<D, 8, false>, avx512 = avx512::along, avx2 = plain_along::<D, 16, true>
 );
@@ -89,7 +98,7 @@ fn plain_rows<S: Real, D: Real, const W: usize, const FUSED: bool>(
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_along<D: Real, const W: usize, const FUSED: bool>(weights: &[f32], x: &[f32], out: &mut [D]) {
-    let len = out.len();
+    let len = entries_of_outputs(weights, x, out);
     for start in (0..len).step_by(PART * W) {
         let at = start.min(len - PART * W);
         let mut sums = [[0.0; W]; PART];
@@ -100,6 +109,14 @@ fn plain_along<D: Real, const W: usize, const FUSED: bool>(weights: &[f32], x: &
         }
         put(sums.as_flattened(), &mut out[at..][..PART * W]);
     }
+}
+
+/// The number of outputs, for which there are as many entries as they need.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn entries_of_outputs<D>(weights: &[f32], x: &[f32], out: &[D]) -> usize {
+    assert!(OUTPUTS <= out.len() && x.len() == out.len() + weights.len() - 1, "entries for some outputs");
+    out.len()
 }
 
 #[inline(always)]
@@ -136,11 +153,11 @@ pub(super) fn lines<S: Real, D: Real>(
         _ => 0.0,
     };
     let is_beyond_range = matches!(sweep.mode, Mode::Constant(value) if value.is_finite() != beyond.is_finite());
-    if length < ALONG || is_beyond_range {
+    if length < OUTPUTS || is_beyond_range {
         return Ok(false);
     }
     let pieces = length.div_ceil(PIECE.max(2 * weights.len()));
-    let piece = length.div_ceil(pieces).max(ALONG);
+    let piece = length.div_ceil(pieces).max(OUTPUTS);
     let mut x = vec![0.0; piece + before + after];
     for line in 0..sink.len() / length {
         if line % 64 == 0 {

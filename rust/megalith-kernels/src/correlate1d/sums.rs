@@ -29,7 +29,7 @@ pub(super) const LANES: usize = 8;
 /// Sums along a line come in multiples of this.
 pub(super) const ALONG: usize = PART * LANES;
 /// Rows of sums whose entries are in registers at once, where there are few registers.
-const PART: usize = 4;
+pub(super) const PART: usize = 4;
 
 multiversion!(
     /// `out[r * pitch + l] = sum over i of weights[i] * x[(r + i) * pitch + l]` for whole blocks of [`ROWS`] rows and
@@ -257,12 +257,13 @@ fn converted<S: Real, const W: usize>(rows: &[&[S]], i: usize, lane: usize) -> [
 }
 
 /// The `N` bytes of the entries of row `i` from `lane` on.
+#[cfg(target_arch = "x86_64")]
 #[inline]
 pub(super) fn bytes<S: Real, const N: usize>(rows: &[&[S]], i: usize, lane: usize) -> [u8; N] {
     debug_assert!(i < rows.len() && lane * size_of::<S>() + N <= size_of_val(rows[i]));
     // SAFETY: there are so many rows, and entries of a vector from `lane` on: `rows_alike` has compared what blocks of
     // rows ask for, `rows_of_outputs` what `row` does. `N` are the bytes of the entries of a vector: each arm of
-    // `doubles` and of `singles` names the vector that has the bytes of its type.
+    // `doubles` and of `floats` names the vector that has the bytes of its type.
     #[allow(unsafe_code)]
     unsafe {
         rows.get_unchecked(i).as_ptr().add(lane).cast::<[u8; N]>().read_unaligned()
@@ -311,6 +312,7 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -45,10 +45,16 @@ impl Taps {
             1 if !differ(-1.0) => Kind::Antisymmetric,
             _ => Kind::General,
         };
-        // Not where single precision ends: it has fewer digits there, and products overflow.
+        // Single precision has fewer digits where its range ends.
         let fits = |&weight: &f64| weight == 0.0 || (1e-30..1e30).contains(&weight.abs());
         let is_single = fast && weights.len() > FEW && weights.iter().all(fits);
-        let singles = is_single.then(|| weights.iter().map(|&weight| weight as f32).collect());
+        // What is taken for symmetric has the first weight of each pair on both sides.
+        let effective = |i: usize| match kind {
+            Kind::Symmetric if i > half => weights[weights.len() - 1 - i],
+            Kind::Antisymmetric if i > half => -weights[weights.len() - 1 - i],
+            _ => weights[i],
+        };
+        let singles = is_single.then(|| (0..weights.len()).map(|i| effective(i) as f32).collect());
         Self { kind, weights: weights.to_vec(), singles, before: (half as isize + origin) as usize }
     }
 

@@ -259,7 +259,7 @@ proptest! {
 
     #[test]
     fn correlate1d_fast_stays_within_single_precision(
-        shape in (prop_oneof![1usize..4, Just(45)], 1usize..5, prop_oneof![1usize..300, Just(4_500)]),
+        shape in (prop_oneof![1usize..4, Just(45)], 1usize..5, prop_oneof![1usize..300, Just(4_501)]),
         axis in 0usize..3,
         (from, to, is_in_place) in (narrow(), narrow(), any::<bool>()),
         layout in prop_oneof![4 => Just(Layout::C), 1 => layouts()],
@@ -318,31 +318,86 @@ fn narrow() -> impl Strategy<Value = DType> {
     prop::sample::select(vec![F32, I8, I16, U8, U16])
 }
 
+/// What `weights` make of an array in double precision or in single precision, as bits of doubles.
+fn both(from: DType, to: DType, shape: &[usize], axis: usize, weights: &[f64], mode: Mode) -> [Vec<u64>; 2] {
+    let mut array = Array::new(Layout::C, shape, from);
+    array.set(&values(shape.iter().product(), 3));
+    [false, true].map(|fast| {
+        let mut sink = Array::new(Layout::C, shape, to);
+        let input = Input::Array { view: array.source(), dtype: from };
+        on(2, |w| correlate1d(w, input, sink.sink(), to, axis, weights, 0, mode, fast)).unwrap();
+        sink.get()
+    })
+}
+
+#[test]
+fn correlate1d_fast_is_in_single_precision_where_it_may_be() {
+    use DType::{F32, I8, I16, U8, U16};
+    for (from, to) in [(F32, F32), (U16, F32), (I16, F32), (U8, F32), (I8, F32)] {
+        for axis in 0..3 {
+            let [exact, fast] = both(from, to, &[70, 3, 300], axis, &[0.1; 31], Mode::Mirror);
+            assert!(exact != fast, "{from:?} {to:?} {axis}");
+        }
+    }
+}
+
 #[test]
 fn correlate1d_fast_changes_nothing_for_other_types_nor_for_few_or_extreme_weights() {
-    let shape = [20, 3, 300];
-    let source = values(shape.iter().product(), 3);
     for (from, to, weights) in [
         (DType::F64, DType::F64, vec![0.1; 11]),
         (DType::F32, DType::F64, vec![0.1; 11]),
         (DType::I32, DType::F32, vec![0.1; 11]),
         (DType::Bool, DType::Bool, vec![0.1; 11]),
+        (DType::F32, DType::U16, vec![0.1; 11]),
+        (DType::U8, DType::U16, vec![0.1; 11]),
+        // Off by more than one.
+        (DType::U16, DType::U16, (-5..=5).map(|i| f64::from(i) * 110.1).collect()),
         (DType::F32, DType::F32, vec![0.1; 5]),
         (DType::F32, DType::F32, vec![1e-40; 11]),
         (DType::F32, DType::F32, vec![1e35; 11]),
         (DType::F32, DType::F32, vec![f64::NAN; 11]),
     ] {
         for axis in 0..3 {
-            let mut array = Array::new(Layout::C, &shape, from);
-            array.set(&source);
-            let [exact, fast] = [false, true].map(|fast| {
-                let mut sink = Array::new(Layout::C, &shape, to);
-                let input = Input::Array { view: array.source(), dtype: from };
-                on(2, |w| correlate1d(w, input, sink.sink(), to, axis, &weights, 0, Mode::Mirror, fast)).unwrap();
-                sink.get()
-            });
+            let [exact, fast] = both(from, to, &[20, 3, 300], axis, &weights, Mode::Mirror);
             assert!(exact == fast, "{from:?} {to:?} {weights:?} {axis}");
         }
+    }
+}
+
+#[test]
+fn correlate1d_fast_takes_the_first_of_two_weights_that_hardly_differ() {
+    // As SciPy does; and a constant that is beyond single precision stays what it is.
+    for axis in 0..3 {
+        let weights = [1e-17, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let [exact, fast] = both(DType::F32, DType::F32, &[70, 3, 300], axis, &weights, Mode::Wrap);
+        for (exact, fast) in exact.into_iter().zip(fast) {
+            let (a, b) = (f64::from_bits(exact), f64::from_bits(fast));
+            assert!(exact == fast || (a - b).abs() < 1e-6 * a.abs() + 1e-20, "{a} {b}");
+        }
+        let [exact, fast] = both(DType::F32, DType::F32, &[70, 3, 300], axis, &[0.1; 7], Mode::Constant(1e39));
+        assert!(exact == fast, "{axis}");
+    }
+}
+
+#[test]
+fn correlate1d_fast_cut_along_the_axis_is_the_same_for_any_number_of_threads() {
+    for (shape, axis) in [(vec![300_000], 0), (vec![3_000, 70], 0), (vec![3, 70_001], 1)] {
+        let source: Vec<f32> = small(shape.iter().product(), 7).iter().map(|&v| v as f32).collect();
+        let weights: Vec<f64> = (0..31).map(|i| f64::from(i) / 465.0).collect();
+        let run = |threads: usize, fast: bool| {
+            let mut out = vec![0.0f32; source.len()];
+            let input = Input::Array { view: SourceView::from_slice(&source, &shape), dtype: DType::F32 };
+            let sink = SinkView::from_slice(&mut out, &shape);
+            on(threads, |w| correlate1d(w, input, sink, DType::F32, axis, &weights, 0, Mode::Reflect, fast)).unwrap();
+            out
+        };
+        let (exact, fast) = (run(2, false), run(1, true));
+        for threads in [2, 8] {
+            let same = run(threads, true).iter().zip(&fast).all(|(a, b)| bits((*a).into()) == bits((*b).into()));
+            assert!(same, "{shape:?} {threads}");
+        }
+        let is_near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 || bits((*a).into()) == bits((*b).into());
+        assert!(exact.iter().zip(&fast).all(is_near), "{shape:?}");
     }
 }
 

@@ -120,6 +120,7 @@ fn of_each<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L
 
 /// [`of_each`] for a group that has a value that is no index of the table. Were it inlined, the values of every group
 /// would be put aside for it.
+#[cfg(target_arch = "x86_64")]
 #[cold]
 #[inline(never)]
 fn of_rest<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], mode: Mode, slots: &mut [L; GROUP]) -> Result<(), S> {

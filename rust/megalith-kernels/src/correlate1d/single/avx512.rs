@@ -9,8 +9,9 @@ use std::arch::x86_64::{
 use megalith_core::DType;
 use megalith_core::dtype::Real;
 
+use super::super::WIDE;
 use super::super::sums::{Ahead, ROWS, bytes, parts, rows_alike};
-use super::ALONG;
+use super::{OUTPUTS, entries_of_outputs};
 
 /// Lanes of a vector.
 const W: usize = 16;
@@ -18,8 +19,9 @@ const W: usize = 16;
 /// See [`super::down_rows`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,fma")]
 pub(super) fn down_rows<S: Real, D: Real>(weights: &[f32], rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
+    const { assert!(4 * W <= WIDE, "columns no wider than rows") };
     if ahead.is_empty() {
-        // All that can be done is to take some lines of memory of each row at a time.
+        // What can be done instead is to take some lines of memory of each row at a time.
         columns::<S, D, { 4 * W }>(weights, rows, out, ahead);
     } else {
         columns::<S, D, W>(weights, rows, out, ahead);
@@ -36,7 +38,7 @@ fn columns<S: Real, D: Real, const C: usize>(weights: &[f32], rows: &[&[S]], out
         ahead.fetch(lane);
         for i in 0..n {
             for v in 0..C / W {
-                columns[v * n + i] = singles(rows, i, lane + v * W);
+                columns[v * n + i] = floats(rows, i, lane + v * W);
             }
         }
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
@@ -56,8 +58,8 @@ fn columns<S: Real, D: Real, const C: usize>(weights: &[f32], rows: &[&[S]], out
 /// See [`super::along`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,fma")]
 pub(super) fn along<D: Real>(weights: &[f32], x: &[f32], out: &mut [D]) {
-    let last = out.len() - ALONG;
-    for start in (0..out.len()).step_by(ALONG) {
+    let last = out.len() - OUTPUTS;
+    for start in (0..entries_of_outputs(weights, x, out)).step_by(OUTPUTS) {
         // The last sums are made together with some of those before them.
         let at = start.min(last);
         let mut sums = [_mm512_setzero_ps(); ROWS];
@@ -76,7 +78,7 @@ pub(super) fn along<D: Real>(weights: &[f32], x: &[f32], out: &mut [D]) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn add(sums: &mut [__m512; ROWS], rows: &[[f32; W]], weight: f32, next: Option<&f32>) {
-    let &[a, b, c, d, e, f, g, h, ref rest @ ..] = rows else { return };
+    let &[a, b, c, d, e, f, g, h, ref rest @ ..] = rows else { unreachable!("eight rows or more") };
     let rows: [__m512; ROWS] = bytemuck::cast([a, b, c, d, e, f, g, h]);
     let weight = _mm512_set1_ps(weight);
     for (sum, row) in sums.iter_mut().zip(rows) {
@@ -94,7 +96,7 @@ fn add(sums: &mut [__m512; ROWS], rows: &[[f32; W]], weight: f32, next: Option<&
 /// The entries of row `i` from `lane` on.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn singles<S: Real>(rows: &[&[S]], i: usize, lane: usize) -> __m512 {
+fn floats<S: Real>(rows: &[&[S]], i: usize, lane: usize) -> __m512 {
     macro_rules! loaded {
         ($type:ty) => {
             bytemuck::cast::<_, $type>(bytes::<S, { size_of::<$type>() }>(rows, i, lane))
