@@ -5,11 +5,11 @@
 //! rows of sums.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512d, __m512i, _mm256_cvtepi8_epi32, _mm256_cvtepi16_epi32, _mm256_cvtepi32_epi16,
-    _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm512_add_pd, _mm512_alignr_epi64,
-    _mm512_castpd_si512, _mm512_castsi512_pd, _mm512_cvtepi32_pd, _mm512_cvtepi64_pd, _mm512_cvtepu32_pd,
-    _mm512_cvtepu64_pd, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32, _mm512_fmadd_pd, _mm512_fmsub_pd,
-    _mm512_mul_pd, _mm512_set1_pd, _mm512_sub_pd,
+    __m128i, __m256, __m256i, __m512d, __m512i, _mm256_cvtepi8_epi32, _mm256_cvtepi16_epi32, _mm256_cvtepi32_epi8,
+    _mm256_cvtepi32_epi16, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm512_add_pd,
+    _mm512_alignr_epi64, _mm512_castpd_si512, _mm512_castsi512_pd, _mm512_cvtepi32_pd, _mm512_cvtepi64_pd,
+    _mm512_cvtepu32_pd, _mm512_cvtepu64_pd, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32, _mm512_fmadd_pd,
+    _mm512_fmsub_pd, _mm512_mul_pd, _mm512_set1_pd, _mm512_sub_pd,
 };
 use std::hint::black_box;
 
@@ -146,6 +146,10 @@ fn elements<D: Real>(sums: __m512d) -> [D; W] {
         DType::F32 => bytemuck::cast(_mm512_cvtpd_ps(sums)),
         DType::I32 => bytemuck::cast(_mm512_cvttpd_epi32(sums)),
         DType::I16 | DType::U16 => bytemuck::cast(_mm256_cvtepi32_epi16(_mm512_cvttpd_epi32(sums))),
+        DType::I8 | DType::U8 => {
+            let [bytes, _]: [[u8; W]; 2] = bytemuck::cast(_mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(sums)));
+            bytemuck::cast(bytes)
+        }
         _ => {
             let mut elements = [D::default(); W];
             for (slot, sum) in elements.iter_mut().zip(bytemuck::cast::<_, [f64; W]>(sums)) {
