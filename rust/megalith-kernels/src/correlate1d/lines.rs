@@ -56,10 +56,7 @@ fn run<S: Real, D: Real>(
     let (n, length) = (sweep.n, rows.len());
     let (before, after) = sweep.taps.reach();
     if before + after >= FEW {
-        return match single::weights::<S, D>(sweep.taps) {
-            Some(weights) => single::lines::<S, D>(weights, sweep, workers, source, sink, rows),
-            None => Ok(false),
-        };
+        return single::lines::<S, D>(sweep, workers, source, sink, rows);
     }
     if length < ALONG + before + after {
         return Ok(false);

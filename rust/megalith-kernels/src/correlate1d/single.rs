@@ -139,21 +139,18 @@ fn put<D: Real>(sums: &[f32], out: &mut [D]) {
 /// Compute some rows, counted from the first of the axis, of all lines of a part, which lie in memory one after the
 /// other; or say that it cannot be done, and what has been written until then is not right.
 pub(super) fn lines<S: Real, D: Real>(
-    weights: &[f32],
     sweep: &Sweep<'_>,
     workers: &Workers<'_>,
     source: &SourceView<'_>,
     sink: &mut SinkView<'_>,
     rows: Range<usize>,
 ) -> Result<bool> {
+    let Some(weights) = weights::<S, D>(sweep.taps) else { return Ok(false) };
     let (n, length) = (sweep.n, rows.len());
     let (before, after) = sweep.taps.reach();
-    let beyond = match sweep.mode {
-        Mode::Constant(value) => value as f32,
-        _ => 0.0,
-    };
-    let is_beyond_range = matches!(sweep.mode, Mode::Constant(value) if value.is_finite() != beyond.is_finite());
-    if length < OUTPUTS || is_beyond_range {
+    let constant = if let Mode::Constant(value) = sweep.mode { value } else { 0.0 };
+    let beyond = constant as f32;
+    if length < OUTPUTS || constant.is_finite() != beyond.is_finite() {
         return Ok(false);
     }
     let pieces = length.div_ceil(PIECE.max(2 * weights.len()));

@@ -58,10 +58,10 @@ fn columns<S: Real, D: Real, const C: usize>(weights: &[f32], rows: &[&[S]], out
 /// See [`super::along`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,fma")]
 pub(super) fn along<D: Real>(weights: &[f32], x: &[f32], out: &mut [D]) {
-    let last = out.len() - OUTPUTS;
-    for start in (0..entries_of_outputs(weights, x, out)).step_by(OUTPUTS) {
+    let len = entries_of_outputs(weights, x, out);
+    for start in (0..len).step_by(OUTPUTS) {
         // The last sums are made together with some of those before them.
-        let at = start.min(last);
+        let at = start.min(len - OUTPUTS);
         let mut sums = [_mm512_setzero_ps(); ROWS];
         for (k, weights) in weights.chunks(2 * W).enumerate() {
             for (i, &weight) in weights.iter().enumerate().take(W) {
