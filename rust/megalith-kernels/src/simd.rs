@@ -10,6 +10,9 @@
 //!
 //! Vectors get in and out of memory as arrays of their size (`bytemuck::cast`), so that no kernel handles a pointer.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The instructions a kernel may use.

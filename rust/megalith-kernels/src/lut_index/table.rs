@@ -21,9 +21,8 @@ const LOOK_UPS: usize = 32;
 /// Entries that are packed at once: a huge page of bits, so that two threads do not ask for the same one.
 const PART: usize = 1 << 24;
 
-/// Sums of a list whose entries are fetched before any is used, and how many of such blocks ahead memory is asked for.
-const TAKEN: usize = 64;
-const AHEAD: usize = 2;
+/// Blocks of `RUN` sums of a list, of which so many lie between the one whose memory is asked for and the one looked up.
+const AHEAD: usize = 6;
 
 /// The value of a sum.
 pub(super) trait Sum: Copy + Default + PartialEq {
@@ -225,7 +224,9 @@ multiversion!(fn look_up_bytes[](sums: &[u8], table: &[u8; BYTES], out: &mut [u8
     = plain_look_up_bytes, avx512 = avx512::look_up_bytes);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn pack[](entries: &[u8], words: &mut [u64]) -> bool = plain_pack, avx512 = avx512::pack);
-multiversion!(fn take_bits[](sums: &[i32], bits: &[u64], out: &mut [u8]) -> () = plain_take_bits);
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn take_bits[](sums: &[i32], bits: &[u64], out: &mut [u8]) -> ()
+    = plain_take_bits, avx512 = avx512::take_bits);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn expand[](listed: &[u64], full: &[u64], values: &[u8], ends: [u8; 2], out: &mut [u8]) -> ()
     = plain_expand, avx512 = avx512::expand);
@@ -235,6 +236,8 @@ use plain_expand as expand;
 use plain_look_up_bytes as look_up_bytes;
 #[cfg(not(target_arch = "x86_64"))]
 use plain_pack as pack;
+#[cfg(not(target_arch = "x86_64"))]
+use plain_take_bits as take_bits;
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
@@ -294,7 +297,14 @@ fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) ->
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_take<L: Entry>(sums: &[i32], lut: &[L], out: &mut [L]) {
-    for (slot, &sum) in out.iter_mut().zip(sums) {
+    let (blocks, rest) = sums.as_chunks::<RUN>();
+    let (outs, end) = out.as_chunks_mut::<RUN>();
+    for (out, sums) in outs.iter_mut().zip(blocks) {
+        for (slot, &sum) in out.iter_mut().zip(sums) {
+            *slot = lut[sum as u32 as usize];
+        }
+    }
+    for (slot, &sum) in end.iter_mut().zip(rest) {
         *slot = lut[sum as u32 as usize];
     }
 }
@@ -302,26 +312,33 @@ fn plain_take<L: Entry>(sums: &[i32], lut: &[L], out: &mut [L]) {
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
-    let bits: &[u8] = bytemuck::cast_slice(bits);
-    let byte = |sum: i32| (sum as u32 >> 3) as usize;
-    let (blocks, rest) = sums.as_chunks::<TAKEN>();
-    let (outs, end) = out[..sums.len()].as_chunks_mut::<TAKEN>();
+    let bytes: &[u8] = bytemuck::cast_slice(bits);
+    let byte = |sum: i32| bytes[(sum as u32 >> 3) as usize];
+    let (blocks, rest) = sums.as_chunks::<RUN>();
+    let (outs, end) = out.as_chunks_mut::<RUN>();
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
-        if let Some(next) = blocks.get(k + AHEAD) {
-            for &sum in next {
-                prefetch::<true>(bits.as_ptr().addr() + byte(sum));
-            }
-        }
-        // Bytes are fetched one by one, and nothing else is done one by one.
+        prefetch_bits(blocks.get(k + AHEAD), bits);
         for (slot, &sum) in out.iter_mut().zip(sums) {
-            *slot = bits[byte(sum)];
-        }
-        for (slot, &sum) in out.iter_mut().zip(sums) {
-            *slot = *slot >> (sum as u8 & 7) & 1;
+            *slot = byte(sum);
         }
     }
     for (slot, &sum) in end.iter_mut().zip(rest) {
-        *slot = bits[byte(sum)] >> (sum & 7) & 1;
+        *slot = byte(sum);
+    }
+    // Bytes are loaded one by one; the rest is a loop of its own over all, so that no vector is read that has just been
+    // written byte by byte.
+    for (slot, &sum) in out.iter_mut().zip(sums) {
+        *slot = *slot >> (sum as u8 & 7) & 1;
+    }
+}
+
+/// Ask for the memory of a packed table where a block of sums is looked up.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn prefetch_bits(sums: Option<&[i32; RUN]>, bits: &[u64]) {
+    let Some(sums) = sums else { return };
+    for &sum in sums {
+        prefetch::<false>(bits.as_ptr().addr() + (sum as u32 >> 3) as usize);
     }
 }
 

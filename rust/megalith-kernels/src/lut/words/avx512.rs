@@ -8,8 +8,8 @@
 //!    time where labels come in runs.
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_cmpeq_epi16_mask, _mm256_set1_epi16, _mm512_cmpeq_epi32_mask, _mm512_cmplt_epu32_mask,
-    _mm512_i32gather_epi32, _mm512_mask_blend_epi32, _mm512_set1_epi32,
+    __m256i, __m512i, _mm256_cmpeq_epi16_mask, _mm256_set1_epi16, _mm512_cmpeq_epi32_mask, _mm512_mask_blend_epi32,
+    _mm512_set1_epi32,
 };
 
 use bytemuck::{bytes_of, cast, cast_slice, pod_read_unaligned};
@@ -17,6 +17,7 @@ use megalith_core::Pod;
 use megalith_core::dtype::Integer;
 
 use super::{Mode, by_groups, of_each, of_ends, of_rest, plain};
+use crate::simd::avx512::gather;
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) fn look_up<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, out: &mut [L]) -> Result<(), S> {
@@ -38,7 +39,7 @@ pub(super) fn look_up<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, o
         return plain(values, lut, mode, out);
     }
     let words: &[[u8; 4]] = cast_slice(lut);
-    // The instruction takes indices as signed: of a longer table the first half is served.
+    // Of a longer table the first half is served.
     let words = &words[..words.len().min(i32::MAX as usize)];
     by_groups(values, lut, mode, out, |group, slots| {
         let indices = match size_of::<S>() {
@@ -46,7 +47,7 @@ pub(super) fn look_up<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, o
             8 => cast(group.map(|value| u32::try_from(value.to_wrapped_i64()).unwrap_or(u32::MAX))),
             _ => cast(group.map(|value| value.to_wrapped_i64() as u32)),
         };
-        let Some(entries) = gather(words, indices) else { return of_rest(group, lut, mode, slots) };
+        let Some(entries) = entries(words, indices) else { return of_rest(group, lut, mode, slots) };
         *slots = cast(entries);
         Ok(())
     })
@@ -65,8 +66,7 @@ fn are_two(values: __m256i) -> bool {
 /// The entries of sixteen indices, if the table has them all. Where they are one or two, as in `super::of_two`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-fn gather(table: &[[u8; 4]], indices: __m512i) -> Option<__m512i> {
+fn entries(table: &[[u8; 4]], indices: __m512i) -> Option<__m512i> {
     let [first, .., last] = cast::<_, [u32; 16]>(indices);
     let is_first = _mm512_cmpeq_epi32_mask(indices, _mm512_set1_epi32(first as i32));
     let is_last = _mm512_cmpeq_epi32_mask(indices, _mm512_set1_epi32(last as i32));
@@ -75,11 +75,5 @@ fn gather(table: &[[u8; 4]], indices: __m512i) -> Option<__m512i> {
         let [first, last] = [first, last].map(|entry| _mm512_set1_epi32(i32::from_ne_bytes(entry)));
         return Some(_mm512_mask_blend_epi32(is_first, last, first));
     }
-    let size = i32::try_from(table.len()).ok()?;
-    if _mm512_cmplt_epu32_mask(indices, _mm512_set1_epi32(size)) != u16::MAX {
-        return None;
-    }
-    // SAFETY: each index is below `size`, as just compared without signs, so its four bytes are an entry of `table`, at
-    // a distance that fits a signed index; the entries can be read as long as `table` is borrowed.
-    Some(unsafe { _mm512_i32gather_epi32::<4>(indices, table.as_ptr().cast()) })
+    gather(table, indices)
 }

@@ -1,13 +1,15 @@
-//! 64 bytes looked up at once.
+//! 64 bytes looked up at once, or 16 bits.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_mask_blend_epi8, _mm512_mask_expand_epi8, _mm512_movepi8_mask, _mm512_or_si512,
-    _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_slli_epi16, _mm512_test_epi8_mask,
+    __m512i, _mm512_and_si512, _mm512_cvtepi32_epi8, _mm512_mask_blend_epi8, _mm512_mask_expand_epi8,
+    _mm512_movepi8_mask, _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_test_epi8_mask,
 };
 
-use bytemuck::cast;
+use bytemuck::{cast, cast_slice};
 
-use super::{BYTES, plain_look_up_bytes, plain_pack};
+use super::{AHEAD, BYTES, RUN, plain_look_up_bytes, plain_pack, plain_take_bits, prefetch_bits};
+use crate::simd::avx512::gather;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -42,6 +44,26 @@ pub(super) fn look_up_bytes(sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) {
         (Some(_), Some(_)) => {}
         _ => plain_look_up_bytes(sums, table, out),
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
+    let words = cast_slice(bits);
+    let (blocks, rest) = sums.as_chunks::<RUN>();
+    let (outs, end) = out.as_chunks_mut::<RUN>();
+    for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
+        prefetch_bits(blocks.get(k + AHEAD), bits);
+        let places: __m512i = cast(*sums);
+        match gather(words, _mm512_srli_epi32::<5>(places)) {
+            Some(words) => {
+                let found = _mm512_srlv_epi32(words, _mm512_and_si512(places, _mm512_set1_epi32(31)));
+                *out = cast(_mm512_cvtepi32_epi8(_mm512_and_si512(found, _mm512_set1_epi32(1))));
+            }
+            None => plain_take_bits(sums, bits, out),
+        }
+    }
+    plain_take_bits(rest, bits, end);
 }
 
 #[inline]
