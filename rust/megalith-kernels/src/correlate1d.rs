@@ -30,6 +30,25 @@
 //! Work in place is not cut along the axis, so a single line is done by a single thread, and cancelled only before it
 //! or after it.
 
+/// `$f::<S, D>` for the types of a source and of a sink, and whether `D` is the sink's: sums become elements of it at
+/// once where these are the source's, or doubles, or singles of narrow integers and truth values; all others are doubles
+/// first.
+macro_rules! match_types {
+    ($source:expr, $sink:expr, $f:ident) => {
+        match ($source, $sink) {
+            (DType::Bool, DType::F32) => ($f::<Bool8, f32> as _, true),
+            (DType::I8, DType::F32) => ($f::<i8, f32> as _, true),
+            (DType::I16, DType::F32) => ($f::<i16, f32> as _, true),
+            (DType::U8, DType::F32) => ($f::<u8, f32> as _, true),
+            (DType::U16, DType::F32) => ($f::<u16, f32> as _, true),
+            (source, sink) if source == sink => match_dtype!(real source, T => ($f::<T, T> as _, true),
+                else return Err(not_real("source", source))),
+            (source, sink) => match_dtype!(real source, T => ($f::<T, f64> as _, sink == DType::F64),
+                else return Err(not_real("source", source))),
+        }
+    };
+}
+
 mod direct;
 mod extension;
 mod lines;

@@ -6,8 +6,8 @@
 //! Where the cache cannot keep what will be loaded again, columns as wide as lines of memory are converted once for
 //! many rows of outputs, which are written as lines of memory too.
 
-use megalith_core::dtype::Real;
-use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers, match_dtype};
+use megalith_core::dtype::{Bool8, Real};
+use megalith_core::{DType, Result, SinkView, SourceView, Workers, match_dtype};
 
 use super::Mode;
 use super::extension::entry;
@@ -36,14 +36,8 @@ pub(super) type Direct =
 
 /// What computes strips of a source of one type for a sink of another.
 pub(super) fn direct(source: DType, sink: DType) -> Result<Direct> {
-    Ok(match (source, sink) {
-        (DType::I8, DType::F32) => run::<i8, f32>,
-        (DType::I16, DType::F32) => run::<i16, f32>,
-        (DType::U8, DType::F32) => run::<u8, f32>,
-        (DType::U16, DType::F32) => run::<u16, f32>,
-        _ => match_dtype!(real source, T => if source == sink { run::<T, T> } else { run::<T, f64> },
-            else return Err::<_, Error>(not_real("source", source))),
-    })
+    let (run, _): (Direct, _) = match_types!(source, sink, run);
+    Ok(run)
 }
 
 /// The entry that is converted to `value`, if there is one.

@@ -12,8 +12,8 @@
 
 use std::ops::Range;
 
-use megalith_core::dtype::Real;
-use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers, match_dtype};
+use megalith_core::dtype::{Bool8, Real};
+use megalith_core::{DType, Result, SinkView, SourceView, Workers, match_dtype};
 
 use super::Mode;
 use super::extension::entry;
@@ -30,20 +30,10 @@ const BATCH: usize = 1 << 12;
 /// has written until then is not right.
 pub(super) type Lines = fn(&Sweep<'_>, &Workers<'_>, &SourceView<'_>, &mut SinkView<'_>, Range<usize>) -> Result<bool>;
 
-/// What computes lines of a source of one type for a sink of the same type, of doubles, or of what single precision
-/// makes of narrow integers.
+/// What computes lines of a source of one type for a sink of another, if sums become elements of it at once.
 pub(super) fn lines(source: DType, sink: DType) -> Result<Option<Lines>> {
-    Ok(match (source, sink) {
-        (DType::I8, DType::F32) => Some(run::<i8, f32>),
-        (DType::I16, DType::F32) => Some(run::<i16, f32>),
-        (DType::U8, DType::F32) => Some(run::<u8, f32>),
-        (DType::U16, DType::F32) => Some(run::<u16, f32>),
-        _ => match_dtype!(real source, T => match sink {
-            _ if source == sink => Some(run::<T, T>),
-            DType::F64 => Some(run::<T, f64>),
-            _ => None,
-        }, else return Err::<_, Error>(not_real("source", source))),
-    })
+    let (run, is_of_sink): (Lines, _) = match_types!(source, sink, run);
+    Ok(is_of_sink.then_some(run))
 }
 
 fn run<S: Real, D: Real>(

@@ -42,6 +42,7 @@ const PIECE: usize = 1 << 12;
 pub(super) fn weights<S: Real, D: Real>(taps: &Taps) -> Option<&[f32]> {
     let weights = taps.singles.as_deref()?;
     let largest = match S::DTYPE {
+        DType::Bool if D::DTYPE == DType::F32 => 1.0,
         DType::I8 | DType::U8 => f32::from(u8::MAX),
         DType::I16 | DType::U16 => f32::from(u16::MAX),
         DType::F32 if D::DTYPE == DType::F32 => return Some(weights),

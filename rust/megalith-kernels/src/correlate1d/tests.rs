@@ -332,8 +332,8 @@ fn both(from: DType, to: DType, shape: &[usize], axis: usize, weights: &[f64], m
 
 #[test]
 fn correlate1d_fast_is_in_single_precision_where_it_may_be() {
-    use DType::{F32, I8, I16, U8, U16};
-    for (from, to) in [(F32, F32), (U16, F32), (I16, F32), (U8, F32), (I8, F32)] {
+    use DType::{Bool, F32, I8, I16, U8, U16};
+    for (from, to) in [(F32, F32), (U16, F32), (I16, F32), (U8, F32), (I8, F32), (Bool, F32)] {
         for axis in 0..3 {
             let [exact, fast] = both(from, to, &[70, 3, 300], axis, &[0.1; 31], Mode::Mirror);
             assert!(exact != fast, "{from:?} {to:?} {axis}");
@@ -455,12 +455,26 @@ fn correlate1d_cut_along_the_axis_matches_naive() {
 
 #[test]
 fn correlate1d_truthy_bytes_count_as_one() {
-    let source = [Bool8(0), Bool8(255), Bool8(2), Bool8(1)];
-    let mut out = [0i16; 4];
-    let input = Input::Array { view: SourceView::from_slice(&source, &[4]), dtype: DType::Bool };
-    let sink = SinkView::from_slice(&mut out, &[4]);
-    on(1, |w| correlate1d(w, input, sink, DType::I16, 0, &[1.0, 10.0, 100.0], 0, Mode::Constant(0.0), false)).unwrap();
-    assert_eq!(out, [100, 110, 111, 11]);
+    let shape = [70, 3, 300];
+    let bytes: Vec<u8> = small(shape.iter().product(), 3).iter().map(|&value| value as i64 as u8).collect();
+    let truths = [bytes.clone(), bytes.iter().map(|&byte| byte.min(1)).collect()]
+        .map(|bytes| bytes.into_iter().map(Bool8).collect::<Vec<_>>());
+    assert!(bytes.iter().any(|&byte| byte > 1) && bytes.contains(&0));
+    for level in Level::ALL {
+        set_level(level);
+        for (axis, taps, fast) in (0..3).flat_map(|axis| [(axis, 3, false), (axis, 11, false), (axis, 11, true)]) {
+            let weights: Vec<f64> = (0..taps).map(|i| f64::from(i) / 10.0).collect();
+            let [truthy, ones] = truths.each_ref().map(|truths| {
+                let mut out = vec![0.0f32; truths.len()];
+                let input = Input::Array { view: SourceView::from_slice(truths, &shape), dtype: DType::Bool };
+                let sink = SinkView::from_slice(&mut out, &shape);
+                on(2, |w| correlate1d(w, input, sink, DType::F32, axis, &weights, 0, Mode::Reflect, fast)).unwrap();
+                out
+            });
+            assert!(truthy.iter().any(|&value| value > 0.0));
+            assert!(truthy == ones, "{level:?} {axis} {taps} {fast}");
+        }
+    }
 }
 
 #[test]

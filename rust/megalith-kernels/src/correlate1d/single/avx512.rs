@@ -1,9 +1,9 @@
 //! The sums in vectors of 16 single entries, eight rows of them at a time.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512, _mm512_cvtepi8_epi32, _mm512_cvtepi16_epi32, _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16,
-    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvttps_epi32, _mm512_fmadd_ps,
-    _mm512_set1_ps, _mm512_setzero_ps,
+    __m128i, __m256i, __m512, _mm_min_epu8, _mm_set1_epi8, _mm512_cvtepi8_epi32, _mm512_cvtepi16_epi32,
+    _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32,
+    _mm512_cvttps_epi32, _mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 
 use megalith_core::DType;
@@ -108,6 +108,8 @@ fn floats<S: Real>(rows: &[&[S]], i: usize, lane: usize) -> __m512 {
         DType::U16 => _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(loaded!(__m256i))),
         DType::I8 => _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(loaded!(__m128i))),
         DType::U8 => _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(loaded!(__m128i))),
+        // Truth values are any byte.
+        DType::Bool => _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_min_epu8(loaded!(__m128i), _mm_set1_epi8(1)))),
         _ => unreachable!("types that `weights` names"),
     }
 }

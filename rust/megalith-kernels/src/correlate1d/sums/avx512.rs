@@ -5,11 +5,11 @@
 //! rows of sums.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512d, __m512i, _mm256_cvtepi8_epi32, _mm256_cvtepi16_epi32, _mm256_cvtepi32_epi8,
-    _mm256_cvtepi32_epi16, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm512_add_pd,
-    _mm512_alignr_epi64, _mm512_castpd_si512, _mm512_castsi512_pd, _mm512_cvtepi32_pd, _mm512_cvtepi64_pd,
-    _mm512_cvtepu32_pd, _mm512_cvtepu64_pd, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32, _mm512_fmadd_pd,
-    _mm512_fmsub_pd, _mm512_mul_pd, _mm512_set1_pd, _mm512_sub_pd,
+    __m128i, __m256, __m256i, __m512d, __m512i, _mm_min_epu8, _mm_set1_epi8, _mm256_cvtepi8_epi32,
+    _mm256_cvtepi16_epi32, _mm256_cvtepi32_epi8, _mm256_cvtepi32_epi16, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32,
+    _mm256_cvtph_ps, _mm512_add_pd, _mm512_alignr_epi64, _mm512_castpd_si512, _mm512_castsi512_pd, _mm512_cvtepi32_pd,
+    _mm512_cvtepi64_pd, _mm512_cvtepu32_pd, _mm512_cvtepu64_pd, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32,
+    _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_mul_pd, _mm512_set1_pd, _mm512_sub_pd,
 };
 use std::hint::black_box;
 
@@ -126,6 +126,9 @@ fn doubles<S: Real>(rows: &[&[S]], i: usize, lane: usize) -> __m512d {
         DType::I8 => _mm512_cvtepi32_pd(_mm256_cvtepi8_epi32(eight::<S>(rows, i, lane))),
         DType::U8 => _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(eight::<S>(rows, i, lane))),
         // Truth values are any byte.
+        DType::Bool => {
+            _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_min_epu8(eight::<S>(rows, i, lane), _mm_set1_epi8(1))))
+        }
         _ => bytemuck::cast(super::converted::<S, W>(rows, i, lane)),
     }
 }
