@@ -4,7 +4,7 @@
 //! the map *and* the same map moved by the offset, and the place of a value in the list is the number of bits before it:
 //!
 //! ```text
-//! for each item of entries, in parallel:   flags[value] = 1, a byte each;  words = bits of flags
+//! for each item of entries, in parallel:   flags[value] = mark, a byte each;  words = bits of flags
 //!                                          rank = number of entries before each line of words
 //! for each block of words, in parallel:    count = popcount(low & high),  high = the word `distance` bits further
 //! for each block of words, in parallel:    for each bit of low & high:
@@ -54,10 +54,26 @@ const PARTS: usize = 16;
 #[repr(align(64))]
 struct Flags {
     bytes: [u8; VALUES],
+    /// What a flag of the line is; of each line something else, so that flags need not be cleared.
+    mark: u8,
     words: [u64; LINE],
 }
 
-/// A bit for each value from the first to the last.
+impl Flags {
+    fn new() -> Box<Self> {
+        Box::new(Self { bytes: [0; VALUES], mark: 0, words: [0; LINE] })
+    }
+
+    /// Begin a line: no flag is set.
+    fn clear(&mut self) {
+        self.mark = self.mark.checked_add(1).unwrap_or_else(|| {
+            self.bytes.fill(0);
+            1
+        });
+    }
+}
+
+/// A bit for each value from the first, or somewhat before, to the last.
 #[derive(Debug)]
 pub(super) struct Bitmap {
     /// One more than there are values for.
@@ -72,11 +88,25 @@ pub(super) struct Bitmap {
     n_low: usize,
 }
 
+/// The value of the first bit of a map: a multiple of a line's, so that a flag's place in its line is a part of its value.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn base_of<T: Integer>(first: T) -> i64 {
+    first.to_wrapped_i64() & !(VALUES as i64 - 1)
+}
+
 /// Which bit the value is.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn bit_of<T: Integer>(value: T, first: T) -> u64 {
-    value.to_wrapped_i64().wrapping_sub(first.to_wrapped_i64()).cast_unsigned()
+fn bit_of<T: Integer>(value: T, base: i64) -> u64 {
+    value.to_wrapped_i64().wrapping_sub(base).cast_unsigned()
+}
+
+/// Which flag of its line the value is.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn flag_of<T: Integer>(value: T) -> usize {
+    value.to_wrapped_i64() as usize % VALUES
 }
 
 /// The map of a list, and how many pairs each of its blocks has; None if the list does not rise or has too many gaps.
@@ -86,14 +116,16 @@ pub(super) fn find<T: Integer>(
     offset: i128,
 ) -> Result<Option<(Bitmap, Vec<usize>)>> {
     let (Some(&first), Some(&last)) = (values.first(), values.last()) else { return Ok(None) };
-    let (span, distance) = (bit_of(last, first), offset.unsigned_abs());
+    let base = base_of(first);
+    let (span, distance) = (bit_of(last, base), offset.unsigned_abs());
     let n_words = (span / WORD as u64) as usize + 1;
-    if last < first || distance > u128::from(span) || n_words > (values.len() / WORD * BITS).max(LINE) {
+    if last < first || distance > u128::from(span) || n_words > (values.len() / WORD * BITS).max(2 * LINE) {
         return Ok(None);
     }
     let distance = distance as u64;
     let mut starts: Vec<usize> =
-        values.iter().step_by(ITEM).map(|&value| (bit_of(value, first) / WORD as u64) as usize).collect();
+        values.iter().step_by(ITEM).map(|&value| (bit_of(value, base) / WORD as u64) as usize).collect();
+    starts[0] = 0;
     starts.push(n_words);
     if !starts.is_sorted() {
         return Ok(None);
@@ -105,8 +137,7 @@ pub(super) fn find<T: Integer>(
     let mut made = vec![None; lengths.len()];
     let items = split_mut(mask.words_mut(), &lengths).into_iter().zip(split_mut(&mut ranks, &lines));
     let items = items.zip(&mut made).enumerate().map(|(k, ((words, ranks), made))| (k, words, ranks, made)).collect();
-    let flags = || Box::new(Flags { bytes: [0; VALUES], words: [0; LINE] });
-    workers.for_each_with(items, flags, |flags, (k, words, ranks, made)| {
+    workers.for_each_with(items, Flags::new, |flags, (k, words, ranks, made)| {
         *made = make(values, k * ITEM, starts[k], words, ranks, flags);
         Ok(())
     })?;
@@ -147,8 +178,8 @@ fn plain_make<T: Integer>(
     ranks: &mut [usize],
     flags: &mut Flags,
 ) -> Option<Range<usize>> {
-    let first = values[0];
-    let place = |value: T| bit_of(value, first);
+    let base = base_of(values[0]);
+    let place = |value: T| bit_of(value, base);
     let mut begin = at;
     while begin > 0 && at - begin < WORD && place(values[begin - 1]) / WORD as u64 == start as u64 {
         begin -= 1;
@@ -168,22 +199,23 @@ fn plain_make<T: Integer>(
         rest.chunks(WORDS).take(LINE / WORDS).for_each(|line| prefetch::<false>(line.as_ptr().addr()));
         let end = ((word + line.len()) * WORD) as u64;
         let before = done;
+        flags.clear();
         while let Some(step) = list[done..].first_chunk::<STEP>()
             && place(step[STEP - 1]) < end
         {
             for &value in step {
-                flags.bytes[place(value) as usize % VALUES] = 1;
+                flags.bytes[flag_of(value)] = flags.mark;
             }
             done += STEP;
         }
         while done < list.len() && place(list[done]) < end {
-            flags.bytes[place(list[done]) as usize % VALUES] = 1;
+            flags.bytes[flag_of(list[done])] = flags.mark;
             done += 1;
         }
         if done > before {
             // Not where they belong at once: so many stores would wait for few lines of memory.
             let made = &mut flags.words[..line.len()];
-            pack(&mut flags.bytes.as_chunks_mut().0[word % LINE..], made);
+            pack(&flags.bytes.as_chunks().0[word % LINE..], flags.mark, made);
             line.copy_from_slice(made);
             if !plain_rises(&list[before..list.len().min(done + 1)]) || done > most {
                 return None;
@@ -231,17 +263,23 @@ fn plain_write(low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is_forw
         let (low, high) = (low[k], moved(high[k], next[k], shift));
         let mut left = low & high;
         while left != 0 {
-            let below = (left & left.wrapping_neg()) - 1;
-            left &= left - 1;
-            let (i, j) = ((low & below).count_ones() as usize, (high & below).count_ones() as usize);
             let Some(slot) = out.get_mut(done) else { return };
-            let (i, j) = ((rank_low + i) as i64, (rank_high + j) as i64);
-            *slot = if is_forward { [i, j] } else { [j, i] };
+            *slot = lowest_pair(left, [low, high], [rank_low, rank_high], is_forward);
+            left &= left - 1;
             done += 1;
         }
         rank_low += low.count_ones() as usize;
         rank_high += high.count_ones() as usize;
     }
+}
+
+/// The pair of the lowest bit of `hits` in two words that have so many entries before them.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn lowest_pair(hits: u64, words: [u64; 2], ranks: [usize; 2], is_forward: bool) -> [i64; 2] {
+    let below = (hits & hits.wrapping_neg()).wrapping_sub(1);
+    let place = |k: usize| (ranks[k] + (words[k] & below).count_ones() as usize) as i64;
+    if is_forward { [place(0), place(1)] } else { [place(1), place(0)] }
 }
 
 impl Bitmap {

@@ -96,7 +96,7 @@ pub(super) fn find<T: Integer>(workers: &Workers<'_>, values: &[T], offset: i128
         }
         let mut marks = [vec![0; i1 - i0], vec![0; j1 - j0]];
         walk(merge.entries, merge.partners, merge.offset, &corners, &mut marks);
-        let marks = marks.map(|mut marks| packed(&mut marks));
+        let marks = marks.map(|marks| packed(&marks));
         // As many of the ones as of the others, unless somebody writes into the list.
         let ones = |marks: &[u64]| marks.iter().map(|word| word.count_ones() as usize).sum::<usize>();
         let count = ones(&marks[0]).min(ones(&marks[1]));
@@ -174,10 +174,10 @@ fn plain_walk<T: Integer>(
 }
 
 /// The bits of bytes of 0 and 1, 64 in a word.
-fn packed(marks: &mut [u8]) -> Vec<u64> {
+fn packed(marks: &[u8]) -> Vec<u64> {
     let mut words = vec![0; marks.len().div_ceil(WORD)];
-    let (whole, rest) = marks.as_chunks_mut::<WORD>();
-    pack(whole, &mut words);
+    let (whole, rest) = marks.as_chunks::<WORD>();
+    pack(whole, 1, &mut words);
     if let Some(word) = words.get_mut(whole.len()) {
         *word = rest.iter().enumerate().map(|(bit, &mark)| u64::from(mark) << bit).sum();
     }

@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 
 use bytemuck::cast;
 
-use super::{WORD, moved, plain_write};
+use super::{WORD, lowest_pair, moved, plain_write};
 
 /// 0, 1, 2, ...
 const IOTA: [u8; WORD] = {
@@ -121,6 +121,8 @@ fn ranks_of(kept: Kept, ranks: [usize; 2]) -> [usize; 2] {
 pub(super) fn write(low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is_forward: bool, out: &mut [[i64; 2]]) {
     let iota: __m512i = cast(IOTA);
     let step = _mm512_set1_epi8(PAIRS as i8);
+    // Where words seldom have more than one pair, that is guessed right.
+    let is_sparse = out.len() <= low.len() / 4;
     let mut ranks = ranks;
     let mut done = 0;
     for first in (0..low.len()).step_by(CHUNK) {
@@ -133,6 +135,14 @@ pub(super) fn write(low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is
             let (low, high) = (low[k], moved(here[k], next[k], shift));
             let hits = low & high;
             let count = hits.count_ones() as usize;
+            if is_sparse
+                && count == 1
+                && let Some(slot) = out.get_mut(done)
+            {
+                *slot = lowest_pair(hits, [low, high], [rank_low, rank_high], is_forward);
+                done += 1;
+                continue;
+            }
             let groups = out[done..].as_chunks_mut::<PAIRS>().0;
             if let Some(groups) = groups.get_mut(..count.div_ceil(PAIRS)) {
                 let i = _mm512_maskz_compress_epi8(_pext_u64(hits, low), iota);
