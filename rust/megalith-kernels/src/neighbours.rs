@@ -466,6 +466,18 @@ mod tests {
     }
 
     #[test]
+    fn maps_of_more_lines_than_there_are_marks_give_all_pairs() {
+        let noise = |i: i64| (i.wrapping_mul(0x9E37_79B9) >> 7) % 6;
+        let indices: Vec<i64> = (0..700_000).map(|i| i * 6 + noise(i) - 1_000_003).collect();
+        for (level, threads) in Level::ALL.into_iter().zip([1, 2, 1]) {
+            set_level(level);
+            for offset in [5, 1_000_000] {
+                assert!(pairs_of(threads, &indices, offset) == searched(&indices, offset));
+            }
+        }
+    }
+
+    #[test]
     fn dense_lists_with_voids_and_lists_with_equal_entries_give_all_pairs() {
         let island = |first: i32| (first..first + 40_000).filter(|v| v % 5 != 1);
         let mut indices: Vec<i32> = island(-50_000).chain(island(700_000)).chain(island(1_000_000)).collect();
