@@ -164,6 +164,8 @@ pub(super) struct Table<'a, L> {
     entries: &'a [L],
     /// Zeros and ones, 64 in a word, of which the first byte in memory has the first eight.
     bits: Option<Mask>,
+    /// Whether most look-ups have to wait for memory.
+    is_far: bool,
     /// The first entries, zeros behind the last.
     padded: Box<[L; BYTES]>,
 }
@@ -173,7 +175,7 @@ impl<'a, L: Entry> Table<'a, L> {
         let mut padded = Box::new([L::default(); BYTES]);
         let first = &entries[..entries.len().min(BYTES)];
         padded[..first.len()].copy_from_slice(first);
-        Self { entries, bits: None, padded }
+        Self { entries, bits: None, is_far: false, padded }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -189,12 +191,14 @@ impl<'a, L: Entry> Table<'a, L> {
     pub(super) fn take(&self, sums: &[i32], out: &mut [L]) {
         match &self.bits {
             Some(bits) => L::take_bits(sums, bits.words(), out),
-            None => take(sums, self.entries, out),
+            None => take(sums, self.entries, self.is_far, out),
         }
     }
 
-    /// Keep the entries as bits, if they are zeros and ones, and if this pays for `n` look-ups.
-    pub(super) fn pack(&mut self, workers: &Workers<'_>, n: usize) -> Result<()> {
+    /// Get ready for `n` look-ups far from all others: keep the entries as bits, if they are zeros and ones and if this
+    /// pays.
+    pub(super) fn prepare(&mut self, workers: &Workers<'_>, n: usize) -> Result<()> {
+        self.is_far = n > 0;
         let len = self.entries.len();
         if len < PACKED || n < len / LOOK_UPS {
             return Ok(());
@@ -216,7 +220,7 @@ multiversion!(fn look_up_octets_of_bytes[](
     = plain_look_up_octets, avx512 = avx512::look_up_octets);
 #[cfg(not(target_arch = "x86_64"))]
 use look_up_octets as look_up_octets_of_bytes;
-multiversion!(fn take[L: Entry](sums: &[i32], lut: &[L], out: &mut [L]) -> () = plain_take);
+multiversion!(fn take[L: Entry](sums: &[i32], lut: &[L], is_far: bool, out: &mut [L]) -> () = plain_take);
 multiversion!(fn look_up_bits[](sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize>
     = plain_look_up_bits);
 #[cfg(target_arch = "x86_64")]
@@ -296,16 +300,20 @@ fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) ->
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_take<L: Entry>(sums: &[i32], lut: &[L], out: &mut [L]) {
+fn plain_take<L: Entry>(sums: &[i32], lut: &[L], is_far: bool, out: &mut [L]) {
+    let entry = |sum: i32| lut[sum as u32 as usize];
     let (blocks, rest) = sums.as_chunks::<RUN>();
     let (outs, end) = out.as_chunks_mut::<RUN>();
-    for (out, sums) in outs.iter_mut().zip(blocks) {
+    for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
+        if is_far {
+            fetch(lut, blocks.get(k + AHEAD), 0);
+        }
         for (slot, &sum) in out.iter_mut().zip(sums) {
-            *slot = lut[sum as u32 as usize];
+            *slot = entry(sum);
         }
     }
     for (slot, &sum) in end.iter_mut().zip(rest) {
-        *slot = lut[sum as u32 as usize];
+        *slot = entry(sum);
     }
 }
 
@@ -317,7 +325,7 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     let (blocks, rest) = sums.as_chunks::<RUN>();
     let (outs, end) = out.as_chunks_mut::<RUN>();
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
-        prefetch_bits(blocks.get(k + AHEAD), bits);
+        fetch(bytes, blocks.get(k + AHEAD), 3);
         for (slot, &sum) in out.iter_mut().zip(sums) {
             *slot = byte(sum);
         }
@@ -332,13 +340,13 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     }
 }
 
-/// Ask for the memory of a packed table where a block of sums is looked up.
+/// Ask for the memory of the entries of a block of sums, less their lowest bits.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn prefetch_bits(sums: Option<&[i32; RUN]>, bits: &[u64]) {
+fn fetch<L>(table: &[L], sums: Option<&[i32; RUN]>, bits: u32) {
     let Some(sums) = sums else { return };
     for &sum in sums {
-        prefetch::<false>(bits.as_ptr().addr() + (sum as u32 >> 3) as usize);
+        prefetch::<false>(table.as_ptr().addr() + (sum as u32 >> bits) as usize * size_of::<L>());
     }
 }
 

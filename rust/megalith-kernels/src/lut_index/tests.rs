@@ -229,7 +229,9 @@ fn tables_of_zeros_and_ones_are_looked_up_packed_or_not_at_each_level() {
     let shape = [20, 90, 131];
     let weights: Vec<i64> = (0..18).map(|k| 1 << k).chain([200_000; 9]).collect();
     let kernel = Kernel { shape: &[3, 3, 3], weights: Weights::Integer(&weights) };
-    let lut: Vec<u8> = (0..1 << 21).map(|i: u32| (i.wrapping_mul(0x9E37_79B9) >> 31) as u8).collect();
+    // Of zeros and ones, and of what cannot be packed.
+    let luts = [1, 3]
+        .map(|top| -> Vec<u8> { (0..1 << 21).map(|i: u32| (i.wrapping_mul(0x9E37_79B9) >> 31) as u8 * top).collect() });
     // Sums that lie far apart, and some that are often the same.
     for every in [2, 5000] {
         let mixed = |x: u64| (x ^ x >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -237,11 +239,11 @@ fn tables_of_zeros_and_ones_are_looked_up_packed_or_not_at_each_level() {
             .map(|i| Bool8((mixed(mixed(i + 1)) >> 32).is_multiple_of(every).into()))
             .collect();
         let sums = naive(&masks, &shape, &kernel, Some(exactly));
-        for level in Level::ALL {
+        for (level, lut) in Level::ALL.into_iter().flat_map(|level| luts.each_ref().map(|lut| (level, lut))) {
             set_level(level);
             let mut out = vec![9u8; masks.len()];
             let (source, sink) = (SourceView::from_slice(&masks, &shape), SinkView::from_slice(&mut out, &shape));
-            on(2, |w| apply_lut_to_index(w, source, DType::Bool, &kernel, &lut, sink, &[0; 3])).unwrap();
+            on(2, |w| apply_lut_to_index(w, source, DType::Bool, &kernel, lut, sink, &[0; 3])).unwrap();
             assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == lut[sum as usize]));
         }
     }

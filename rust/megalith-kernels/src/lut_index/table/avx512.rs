@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use bytemuck::{cast, cast_slice};
 
-use super::{AHEAD, BYTES, RUN, plain_look_up_bytes, plain_pack, plain_take_bits, prefetch_bits};
+use super::{AHEAD, BYTES, RUN, fetch, plain_look_up_bytes, plain_pack, plain_take_bits};
 use crate::simd::avx512::gather;
 
 #[inline]
@@ -49,11 +49,11 @@ pub(super) fn look_up_bytes(sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
-    let words = cast_slice(bits);
+    let words: &[[u8; 4]] = cast_slice(bits);
     let (blocks, rest) = sums.as_chunks::<RUN>();
     let (outs, end) = out.as_chunks_mut::<RUN>();
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
-        prefetch_bits(blocks.get(k + AHEAD), bits);
+        fetch(words, blocks.get(k + AHEAD), 5);
         let places: __m512i = cast(*sums);
         match gather(words, _mm512_srli_epi32::<5>(places)) {
             Some(words) => {
