@@ -360,6 +360,41 @@ mod tests {
     }
 
     #[test]
+    fn tables_that_no_cache_holds_are_looked_up_alike_at_every_level() {
+        use crate::simd::{Level, set_level};
+        for level in Level::ALL {
+            set_level(level);
+            check::<i32, u8>(9_000_000);
+            check::<i64, u32>(2_200_000);
+            check::<u32, u64>(1_100_000);
+        }
+    }
+
+    #[test]
+    fn values_of_more_bits_than_any_table_has_entries_are_outside_at_every_level() {
+        use crate::simd::{Level, set_level};
+        fn refused<S: Integer>(wrong: S) {
+            for at in [0, 15, 16, 40] {
+                let mut values: Vec<S> = (0..41).map(|i| S::from_index(i % 7)).collect();
+                values[at] = wrong;
+                let (lut, mut out) = ([1.5f32; 10], [0.0f32; 41]);
+                let input = Input::Array(SourceView::from_slice(&values, &[41]));
+                let sink = SinkView::from_slice(&mut out, &[41]);
+                let result = execute_here(|w| apply_lut::<S, f32>(w, input, &lut, sink, Mode::Raise));
+                let Err(Error::IndexRange { index, position, .. }) = result else { panic!("{result:?}") };
+                assert_eq!((index, position), (wrong.to_i128(), vec![at]));
+            }
+        }
+        for level in Level::ALL {
+            set_level(level);
+            for wrong in [10, 1 << 32, (1 << 32) + 3, u32::MAX.into(), 1 << 62, i64::MAX, -1, i64::MIN, i64::MIN + 3] {
+                refused::<i64>(wrong);
+                refused::<u64>(wrong.cast_unsigned());
+            }
+        }
+    }
+
+    #[test]
     fn in_place_changes_nothing_when_an_entry_is_missing() {
         let mut data: Vec<i32> = (0..100_000).collect();
         data[70_001] = -5;

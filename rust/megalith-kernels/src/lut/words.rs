@@ -9,6 +9,8 @@
 //! 1. Groups with two values cost two loads instead of sixteen, and no branch that runs of any length could deceive.
 //! 2. Each value is read once, compared with the length of the table, and used: a branch that is never taken. Many loads
 //!    from a large table are so under way at once; where the processor can load sixteen entries by one instruction, more.
+//! 3. Of a table that caches do not hold, entries are asked for some groups ahead: a load that waits for memory keeps the
+//!    processor from seeing many groups at once.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -17,10 +19,14 @@ use megalith_core::Pod;
 use megalith_core::dtype::Integer;
 
 use super::{Mode, index_of};
-use crate::simd::multiversion;
+use crate::simd::{multiversion, prefetch};
 
 /// Values that are compared with each other, and whose entries are loaded at once.
 const GROUP: usize = 16;
+/// Groups between the one whose entries are asked for and the one that is looked up, and the bytes of a table from which
+/// on that pays: caches do not hold much of it.
+const AHEAD: usize = 6;
+const FAR: usize = 1 << 23;
 
 #[cfg(target_arch = "x86_64")]
 multiversion!(
@@ -79,19 +85,46 @@ fn by_groups<S: Integer, L: Pod>(
     assert_eq!(values.len(), out.len(), "a slot for each value");
     let (groups, tail) = values.as_chunks::<GROUP>();
     let (slots, rest) = out.as_chunks_mut::<GROUP>();
-    for (group, slots) in groups.iter().zip(slots) {
+    let is_far = size_of_val(lut) >= FAR;
+    for (k, (group, slots)) in groups.iter().zip(slots).enumerate() {
+        if is_far && let Some(next) = groups.get(k + AHEAD) {
+            fetch(next, lut);
+        }
         load(group, slots)?;
     }
     of_each(tail, lut, mode, rest)
 }
 
-/// The entries of a group of one or two values; returns whether it is one, with both inside of the table.
+/// Ask for the memory of the entries of a group: of the first and the last, and, if there are others, of all.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn fetch<S: Integer, L>(group: &[S; GROUP], lut: &[L]) {
+    let ask = |value: S| {
+        let offset = (value.to_wrapped_i64() as usize).wrapping_mul(size_of::<L>());
+        prefetch::<false>(lut.as_ptr().addr().wrapping_add(offset));
+    };
+    ask(group[0]);
+    ask(group[GROUP - 1]);
+    if !are_two(group) {
+        for &value in group {
+            ask(value);
+        }
+    }
+}
+
+/// Whether all values are like the first or the last.
 #[inline(always)]
 #[allow(clippy::inline_always, clippy::needless_bitwise_bool)] // Compared as vectors, not one after the other.
-fn of_two<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GROUP]) -> bool {
+fn are_two<S: Integer>(group: &[S; GROUP]) -> bool {
     let [first, last] = [group[0], group[GROUP - 1]];
-    let are_two = group.iter().fold(true, |are, &value| are & ((value == first) | (value == last)));
-    are_two && of_ends(group, lut, slots)
+    group.iter().fold(true, |are, &value| are & ((value == first) | (value == last)))
+}
+
+/// The entries of a group of one or two values; returns whether it is one, with both inside of the table.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn of_two<S: Integer, L: Pod>(group: &[S; GROUP], lut: &[L], slots: &mut [L; GROUP]) -> bool {
+    are_two(group) && of_ends(group, lut, slots)
 }
 
 /// The entries of a group whose values are the first or the last; returns whether both are inside of the table.

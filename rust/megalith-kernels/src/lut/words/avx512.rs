@@ -8,8 +8,8 @@
 //!    time where labels come in runs.
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_cmpeq_epi16_mask, _mm256_set1_epi16, _mm512_cmpeq_epi32_mask, _mm512_mask_blend_epi32,
-    _mm512_set1_epi32,
+    __m256i, __m512i, _mm256_cmpeq_epi16_mask, _mm256_set1_epi16, _mm512_cmpeq_epi32_mask, _mm512_cvtusepi64_epi32,
+    _mm512_mask_blend_epi32, _mm512_set1_epi32,
 };
 
 use bytemuck::{bytes_of, cast, cast_slice, pod_read_unaligned};
@@ -44,7 +44,11 @@ pub(super) fn look_up<S: Integer, L: Pod>(values: &[S], lut: &[L], mode: Mode, o
     by_groups(values, lut, mode, out, |group, slots| {
         let indices = match size_of::<S>() {
             4 => pod_read_unaligned(bytes_of(group)),
-            8 => cast(group.map(|value| u32::try_from(value.to_wrapped_i64()).unwrap_or(u32::MAX))),
+            8 => {
+                // What has more than 32 bits, as all below zero do, becomes more than a table has entries.
+                let [low, high]: [__m512i; 2] = pod_read_unaligned(bytes_of(group));
+                cast([_mm512_cvtusepi64_epi32(low), _mm512_cvtusepi64_epi32(high)])
+            }
             _ => cast(group.map(|value| value.to_wrapped_i64() as u32)),
         };
         let Some(entries) = entries(words, indices) else { return of_rest(group, lut, mode, slots) };
