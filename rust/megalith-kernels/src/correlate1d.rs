@@ -111,8 +111,8 @@ const SHORT: usize = 32;
 ///
 /// Sums are in double precision, converted once. `fast` allows single precision, fused additions and other orders of
 /// them, where the sink is of the source's type, float32 or an integer of up to 16 bits, or float32 for such integers
-/// (`correlate1d/single.rs`): each sum is off by at most `(K + 3) * 2^-24` of the sum of its `|x * w|`, as long as these
-/// are in the range of float32, and an integer by one.
+/// or truth values (`correlate1d/single.rs`): each sum is off by at most `(K + 3) * 2^-24` of the sum of its `|x * w|`, as
+/// long as these are in the range of float32, and an integer by one.
 ///
 /// # Shapes
 /// `source` and `sink` (n0..nk), at least one axis; `kernel` (K), of any length from 1 on, longer than the axis too.

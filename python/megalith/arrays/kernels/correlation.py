@@ -83,8 +83,9 @@ def correlate1d(
     fast : bool
         Allow sums in single precision, no longer SciPy's bits: 1.5 times as fast for 31 weights. That is done for
         more than 5 weights if the result is of the source's type, float32 or an integer of up to 16 bits, or float32
-        for such integers. Each is off by ``(m + 3) * 2**-24`` of the sum of its ``abs(source * kernel)`` at most, as
-        long as that is in the range of float32; integers, which are truncated, by one.
+        for such integers or truth values. Each is off by ``(m + 3) * 2**-24`` of the sum of its
+        ``abs(source * kernel)`` at most, as long as that is in the range of float32; integers, which are truncated, by
+        one.
 
     Returns
     -------

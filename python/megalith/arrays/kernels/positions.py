@@ -176,8 +176,9 @@ def _where_numpy(array: AnyArray, bound: Any, dtype: np.dtype[Any]) -> AnyArray:
         array = array.view(array.dtype.str.replace(array.dtype.kind, "i", 1).split("[")[0])
     # A float bound is in double precision already; NumPy must not round it to the type of the array.
     mask = array != 0 if bound is None else array > (np.float64(bound) if isinstance(bound, float) else bound)
-    found = np.flatnonzero(mask) if array.ndim == 1 else np.argwhere(mask)
-    return found.astype(dtype, copy=False)
+    # What flatnonzero does, less half a microsecond.
+    found = mask.nonzero()[0] if array.ndim == 1 else np.argwhere(mask)
+    return found if found.dtype == dtype else found.astype(dtype)
 
 
 def bound_of(above: Any, dtype: np.dtype[Any]) -> int | float:

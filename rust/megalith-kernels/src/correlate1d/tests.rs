@@ -314,8 +314,8 @@ proptest! {
 }
 
 fn narrow() -> impl Strategy<Value = DType> {
-    use DType::{F32, I8, I16, U8, U16};
-    prop::sample::select(vec![F32, I8, I16, U8, U16])
+    use DType::{Bool, F32, I8, I16, U8, U16};
+    prop::sample::select(vec![Bool, F32, I8, I16, U8, U16])
 }
 
 /// What `weights` make of an array in double precision or in single precision, as bits of doubles.

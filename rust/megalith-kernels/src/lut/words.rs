@@ -7,10 +7,10 @@
 //! ```
 //!
 //! 1. Groups with two values cost two loads instead of sixteen, and no branch that runs of any length could deceive.
-//! 2. Each value is read once, compared with the length of the table, and used: a branch that is never taken. Many loads
+//! 2. Each value is read, compared with the length of the table, and used: a branch that is never taken. Many loads
 //!    from a large table are so under way at once; where the processor can load sixteen entries by one instruction, more.
 //! 3. Of a table that caches do not hold, entries are asked for some groups ahead: a load that waits for memory keeps the
-//!    processor from seeing many groups at once.
+//!    processor from seeing many groups at once. What is asked for there need not exist, and is not what is used.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -23,8 +23,8 @@ use crate::simd::{multiversion, prefetch};
 
 /// Values that are compared with each other, and whose entries are loaded at once.
 const GROUP: usize = 16;
-/// Groups between the one whose entries are asked for and the one that is looked up, and the bytes of a table from which
-/// on that pays: caches do not hold much of it.
+/// How many groups ahead of the one that is looked up entries are asked for, and the bytes of a table from which on that
+/// pays: caches do not hold much of it.
 const AHEAD: usize = 6;
 const FAR: usize = 1 << 23;
 
@@ -85,7 +85,8 @@ fn by_groups<S: Integer, L: Pod>(
     assert_eq!(values.len(), out.len(), "a slot for each value");
     let (groups, tail) = values.as_chunks::<GROUP>();
     let (slots, rest) = out.as_chunks_mut::<GROUP>();
-    let is_far = size_of_val(lut) >= FAR;
+    // Values of two bytes reach no more entries than caches hold.
+    let is_far = size_of::<S>() > 2 && size_of_val(lut) >= FAR;
     for (k, (group, slots)) in groups.iter().zip(slots).enumerate() {
         if is_far && let Some(next) = groups.get(k + AHEAD) {
             fetch(next, lut);

@@ -10,7 +10,7 @@ use megalith_core::{Result, Workers};
 use crate::scratch::Mask;
 use crate::simd::{multiversion, prefetch};
 
-/// Sums that are looked up at once where they are equal.
+/// Sums that are looked up at once: all by one look-up where they are equal, or by one instruction.
 const RUN: usize = 16;
 /// Entries of a table that bytes are looked up in.
 pub(super) const BYTES: usize = 256;
@@ -21,8 +21,10 @@ const LOOK_UPS: usize = 32;
 /// Entries that are packed at once: a huge page of bits, so that two threads do not ask for the same one.
 const PART: usize = 1 << 24;
 
-/// Blocks of `RUN` sums of a list, of which so many lie between the one whose memory is asked for and the one looked up.
+/// How many blocks of `RUN` sums ahead of the one that is looked up memory is asked for, and the bytes of a table from
+/// which on that pays.
 const AHEAD: usize = 6;
+const FAR: usize = 1 << 20;
 
 /// The value of a sum.
 pub(super) trait Sum: Copy + Default + PartialEq {
@@ -164,7 +166,7 @@ pub(super) struct Table<'a, L> {
     entries: &'a [L],
     /// Zeros and ones, 64 in a word, of which the first byte in memory has the first eight.
     bits: Option<Mask>,
-    /// Whether most look-ups have to wait for memory.
+    /// Whether most of what is taken has to wait for memory.
     is_far: bool,
     /// The first entries, zeros behind the last.
     padded: Box<[L; BYTES]>,
@@ -198,7 +200,7 @@ impl<'a, L: Entry> Table<'a, L> {
     /// Get ready for `n` look-ups far from all others: keep the entries as bits, if they are zeros and ones and if this
     /// pays.
     pub(super) fn prepare(&mut self, workers: &Workers<'_>, n: usize) -> Result<()> {
-        self.is_far = n > 0;
+        self.is_far = n > 0 && size_of_val(self.entries) >= FAR;
         let len = self.entries.len();
         if len < PACKED || n < len / LOOK_UPS {
             return Ok(());

@@ -1,7 +1,8 @@
 //! The pairs of a list that rises and has few gaps: 64 values at once, without a search or a comparison of entries.
 //!
-//! The list becomes a map with a bit for each value from its first to its last. The values that have a partner are then
-//! the map *and* the same map moved by the offset, and the place of a value in the list is the number of bits before it:
+//! The list becomes a map with a bit for each value from its first, or a little before, to its last. The values that have
+//! a partner are then the map *and* the same map moved by the offset, and the place of a value in the list is the number
+//! of bits before it:
 //!
 //! ```text
 //! for each item of entries, in parallel:   flags[value] = mark, a byte each;  words = bits of flags
@@ -51,17 +52,17 @@ const PARTS: usize = 16;
 
 /// The flags of a line, and the words made of them. Vectors of flags lie in one line of memory each.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 struct Flags {
     bytes: [u8; VALUES],
-    /// What a flag of the line is; of each line something else, so that flags need not be cleared.
-    mark: u8,
     words: [u64; LINE],
+    /// What a flag of the line is: of each line something else, so that flags need not be cleared before all have been.
+    mark: u8,
 }
 
 impl Flags {
     fn new() -> Box<Self> {
-        Box::new(Self { bytes: [0; VALUES], mark: 0, words: [0; LINE] })
+        Box::new(Self { bytes: [0; VALUES], words: [0; LINE], mark: 0 })
     }
 
     /// Begin a line: no flag is set.
@@ -138,7 +139,7 @@ pub(super) fn find<T: Integer>(
     let items = split_mut(mask.words_mut(), &lengths).into_iter().zip(split_mut(&mut ranks, &lines));
     let items = items.zip(&mut made).enumerate().map(|(k, ((words, ranks), made))| (k, words, ranks, made)).collect();
     workers.for_each_with(items, Flags::new, |flags, (k, words, ranks, made)| {
-        *made = make(values, k * ITEM, starts[k], words, ranks, flags);
+        *made = make(values, base, k * ITEM, starts[k], words, ranks, flags);
         Ok(())
     })?;
     let mut end = 0;
@@ -162,9 +163,9 @@ pub(super) fn find<T: Integer>(
 
 multiversion! {
     /// Set the bits of the entries from that at `at`, and those before it in the same word; returns which entries, or
-    /// None if they do not rise. The words begin with that of number `start`.
+    /// None if they do not rise. The words begin with that of number `start`, the first of all with the value `base`.
     fn make[T: Integer](
-        values: &[T], at: usize, start: usize, words: &mut [u64], ranks: &mut [usize], flags: &mut Flags,
+        values: &[T], base: i64, at: usize, start: usize, words: &mut [u64], ranks: &mut [usize], flags: &mut Flags,
     ) -> Option<Range<usize>> = plain_make
 }
 
@@ -172,13 +173,13 @@ multiversion! {
 #[allow(clippy::inline_always)]
 fn plain_make<T: Integer>(
     values: &[T],
+    base: i64,
     at: usize,
     start: usize,
     mut words: &mut [u64],
     ranks: &mut [usize],
     flags: &mut Flags,
 ) -> Option<Range<usize>> {
-    let base = base_of(values[0]);
     let place = |value: T| bit_of(value, base);
     let mut begin = at;
     while begin > 0 && at - begin < WORD && place(values[begin - 1]) / WORD as u64 == start as u64 {

@@ -3,7 +3,7 @@
 //!
 //! 1. Values of two bytes are compared as one vector too. Entries of other sizes are loaded one by one: measured on
 //!    Zen 4, a gather gains a third with four bytes, and nothing that two threads could show with one, two or eight.
-//! 2. Values of four bytes are read as one vector, and what is done where one of them has no entry is a call. A path
+//! 2. Values of four bytes are read as one vector, those of eight as two, and what is done where one of them has no entry is a call. A path
 //!    for that in the loop itself wanted all of them in registers of their own, one by one, in every group: a third more
 //!    time where labels come in runs.
 
