@@ -263,6 +263,16 @@ def test_correlate1d_of_rows_that_lie_a_power_of_two_apart(dtype, fast):
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((300_000,), 0), ((3_000, 70), 0), ((3, 70_001), 1), ((40, 30, 50), 1)])
+def test_correlate1d_fast_is_the_same_for_any_number_of_threads(shape, axis):
+    source = np.random.default_rng(5).normal(size=shape).astype("f4")
+    kernel = np.arange(31) / 465
+    one = megalith.correlate1d(source, kernel, axis=axis, dtype="f4", mode="reflect", processes=1, fast=True)
+    for threads in (2, 8):
+        got = megalith.correlate1d(source, kernel, axis=axis, dtype="f4", mode="reflect", processes=threads, fast=True)
+        assert_identical(got, one)
+
+
 def test_correlate1d_fast_is_as_exact_as_ever_for_doubles():
     source = np.random.default_rng(0).random((40, 70))
     kernel = np.hanning(33)[1:-1]
