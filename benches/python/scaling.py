@@ -3,10 +3,13 @@
     python benches/python/scaling.py [--repeat N] [--record FILE.json]
 
 From 1,000 elements on, microseconds more than the peer; from 2^26 to 2^30 bytes, T(2n) / T(n) with 1 thread and with
-all.
+all. These four times are taken one after the other in each round, and the ratios of rounds have the median: clocks of
+shared machines change by a third from one minute to the next.
 """
 
 import itertools
+import statistics
+import time
 
 import bench
 import numpy as np
@@ -66,8 +69,8 @@ def small(n):
     yield "spikes_per_cluster", lambda: megalith.select.spikes_per_cluster(ids), "numpy.argsort", groups
 
 
-def large(n, threads):
-    """Each kernel on `n` bytes, into memory that is in use where it can be."""
+def large(n):
+    """Each kernel on `n` bytes and so many threads, into memory that is in use where it can be."""
     kernel, table = np.hanning(13)[1:-1], RANDOM.integers(0, 200, 1 << 16).astype(np.uint16)
     values = RANDOM.integers(0, 256, n, dtype=np.uint8)
     sparse = (values < 26).view(np.uint8)
@@ -75,19 +78,25 @@ def large(n, threads):
     words, cube = values.view(np.uint16), sparse[: n // 4].view(bool).reshape(-1, 256, 256)
     sink, smooth = np.empty_like(words), np.empty_like(volume)
     indices, ids = np.flatnonzero(values[: n // 4] < 128), values[: n // 4].astype(np.int32)
-    yield "where 1-d uint8, 10 %", lambda: megalith.where(sparse, processes=threads)
-    yield "apply_lut uint16, warm", lambda: megalith.apply_lut(words, table, sink, processes=threads)
-    yield "block_sums uint8", lambda: megalith.block_sums(values, 20, threads)
+    yield "where 1-d uint8, 10 %", lambda threads: megalith.where(sparse, processes=threads)
+    yield "apply_lut uint16, warm", lambda threads: megalith.apply_lut(words, table, sink, processes=threads)
+    yield "block_sums uint8", lambda threads: megalith.block_sums(values, 20, threads)
     yield (
         "correlate1d float32, 11 taps, warm",
-        lambda: megalith.correlate1d(volume, kernel, smooth, axis=1, processes=threads),
+        lambda threads: megalith.correlate1d(volume, kernel, smooth, axis=1, processes=threads),
     )
     yield (
         "apply_lut_to_index 3 x 3 x 3",
-        lambda: megalith.apply_lut_to_index(cube, POWERS, RULES, processes=threads),
+        lambda threads: megalith.apply_lut_to_index(cube, POWERS, RULES, processes=threads),
     )
-    yield "neighbours, offset 1000", lambda: megalith.neighbours(indices, 1000, threads)
-    yield "spikes_per_cluster", lambda: megalith.select.spikes_per_cluster(ids, processes=threads)
+    yield "neighbours, offset 1000", lambda threads: megalith.neighbours(indices, 1000, threads)
+    yield "spikes_per_cluster", lambda threads: megalith.select.spikes_per_cluster(ids, processes=threads)
+
+
+def seconds(call, threads):
+    start = time.perf_counter()
+    call(threads)
+    return time.perf_counter() - start
 
 
 def main():
@@ -100,18 +109,23 @@ def main():
             rows.append({"workload": found.workload.name, "peer": peer, "seconds": found.seconds, "more": more})
             print(f"{found.workload.name:<48}{1e6 * found.seconds:>9.2f} us, {1e6 * more:+.2f} of {peer}", flush=True)
     most = thread_count(None)
-    for bits in range(26, 31):
-        for threads in sorted({1, most}):
-            for name, call in large(1 << bits, threads):
-                seconds = bench.median(call, options.repeat, warm=True)
-                row = {"workload": name, "threads": threads, "bytes": 1 << bits, "seconds": seconds}
-                before = {(r["workload"], r["threads"], r["bytes"]): r["seconds"] for r in growth}
-                row["growth"] = seconds / before.get((name, threads, 1 << (bits - 1)), np.nan)
-                row["by_threads"] = before.get((name, 1, 1 << bits), seconds) / seconds
+    counts = sorted({1, most})
+    for bits in range(27, 31):
+        for (name, half), (_, whole) in zip(large(1 << (bits - 1)), large(1 << bits), strict=True):
+            rounds = [
+                {(call, threads): seconds(call, threads) for call in (half, whole) for threads in counts}
+                for _ in range(options.repeat + 1)
+            ][1:]
+            for threads in counts:
+                row = {"workload": name, "threads": threads, "bytes": 1 << bits}
+                row["seconds"] = statistics.median(found[whole, threads] for found in rounds)
+                row["growth"] = statistics.median(found[whole, threads] / found[half, threads] for found in rounds)
+                row["by_threads"] = statistics.median(found[whole, 1] / found[whole, threads] for found in rounds)
                 growth.append(row)
                 ratios = f"T(2n) / T(n) {row['growth']:.2f}, by threads {row['by_threads']:.2f}x"
                 print(
-                    f"{name:<40}{threads} threads{1 << bits - 20:>6} MiB{1e3 * seconds:>10.2f} ms  {ratios}", flush=True
+                    f"{name:<40}{threads} threads{1 << bits - 20:>6} MiB{1e3 * row['seconds']:>10.2f} ms  {ratios}",
+                    flush=True,
                 )
     bench.record(options, rows, growth=growth, **machine(most))
 
