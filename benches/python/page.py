@@ -60,10 +60,9 @@ def show_scaling(scaling):
         print(f"| {row['workload']} | {1e6 * row['seconds']:.2f} us | {more} |")
     print("\n| growth | threads | MiB | time | T(2n) / T(n) | by threads |\n|---|---|---|---|---|---|")
     for row in scaling["machine"]["growth"]:
-        growth = "" if row["growth"] is None or row["growth"] != row["growth"] else f"{row['growth']:.2f}"
         print(
             f"| {row['workload']} | {row['threads']} | {row['bytes'] >> 20} | {1e3 * row['seconds']:.2f} ms "
-            f"| {growth} | {row['by_threads']:.2f}x |"
+            f"| {row['growth']:.2f} | {row['by_threads']:.2f}x |"
         )
 
 

@@ -9,7 +9,6 @@ shared machines change by a third from one minute to the next.
 
 import itertools
 import statistics
-import time
 
 import bench
 import numpy as np
@@ -93,12 +92,6 @@ def large(n):
     yield "spikes_per_cluster", lambda threads: megalith.select.spikes_per_cluster(ids, processes=threads)
 
 
-def seconds(call, threads):
-    start = time.perf_counter()
-    call(threads)
-    return time.perf_counter() - start
-
-
 def main():
     options = bench.parser(__doc__, repeat=5).parse_args()
     rows, growth = [], []
@@ -113,7 +106,11 @@ def main():
     for bits in range(27, 31):
         for (name, half), (_, whole) in zip(large(1 << (bits - 1)), large(1 << bits), strict=True):
             rounds = [
-                {(call, threads): seconds(call, threads) for call in (half, whole) for threads in counts}
+                {
+                    (call, threads): bench.median(lambda f=call, n=threads: f(n), 1)
+                    for call in (half, whole)
+                    for threads in counts
+                }
                 for _ in range(options.repeat + 1)
             ][1:]
             for threads in counts:

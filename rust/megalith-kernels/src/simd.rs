@@ -61,6 +61,13 @@ pub(crate) fn prefetch<const FAR: bool>(address: usize) {
     let _ = address;
 }
 
+/// Ask for the memory of an entry of a table soon to be used, or of what would be there.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn prefetch_entry<T>(table: &[T], index: usize) {
+    prefetch::<false>(table.as_ptr().wrapping_add(index).addr());
+}
+
 /// The level in use; 0 as long as nobody has asked.
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 

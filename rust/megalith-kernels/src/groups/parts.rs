@@ -9,7 +9,7 @@ use megalith_core::{Result, SourceView, Workers};
 
 use super::slots::{BUFFER, Near, Slots, near};
 use super::{QUAD, blocks, changed, cut};
-use crate::simd::prefetch;
+use crate::simd::prefetch_entry;
 use crate::sort::sort;
 
 /// Counting is given up where more than one in so many ids of a part is different from all before...
@@ -195,7 +195,7 @@ fn count_near<T: Integer>(ids: &[T], near: Near) -> Option<Vec<u32>> {
 
 /// Ask for the memory of an entry that is written soon, in what is left of a slice.
 fn ask(rest: &[i64]) {
-    prefetch::<false>(rest.as_ptr().wrapping_add(AHEAD - 1).addr());
+    prefetch_entry(rest, AHEAD - 1);
 }
 
 /// Write positions from `position` on into the slices of their keys, None if one of these is full.

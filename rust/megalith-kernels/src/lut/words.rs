@@ -19,7 +19,7 @@ use megalith_core::Pod;
 use megalith_core::dtype::Integer;
 
 use super::{Mode, index_of};
-use crate::simd::{multiversion, prefetch};
+use crate::simd::{multiversion, prefetch_entry};
 
 /// Values that are compared with each other, and whose entries are loaded at once.
 const GROUP: usize = 16;
@@ -100,10 +100,7 @@ fn by_groups<S: Integer, L: Pod>(
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn fetch<S: Integer, L>(group: &[S; GROUP], lut: &[L]) {
-    let ask = |value: S| {
-        let offset = (value.to_wrapped_i64() as usize).wrapping_mul(size_of::<L>());
-        prefetch::<false>(lut.as_ptr().addr().wrapping_add(offset));
-    };
+    let ask = |value: S| prefetch_entry(lut, value.to_wrapped_i64() as usize);
     ask(group[0]);
     ask(group[GROUP - 1]);
     if !are_two(group) {

@@ -8,7 +8,7 @@ use megalith_core::dtype::{Pod, Real};
 use megalith_core::{Result, Workers};
 
 use crate::scratch::Mask;
-use crate::simd::{multiversion, prefetch};
+use crate::simd::{multiversion, prefetch_entry};
 
 /// Sums that are looked up at once: all by one look-up where they are equal, or by one instruction.
 const RUN: usize = 16;
@@ -305,7 +305,7 @@ fn plain_look_up_bits(sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) ->
 fn plain_take<L: Entry>(sums: &[i32], lut: &[L], is_far: bool, out: &mut [L]) {
     let entry = |sum: i32| lut[sum as u32 as usize];
     let (blocks, rest) = sums.as_chunks::<RUN>();
-    let (outs, end) = out.as_chunks_mut::<RUN>();
+    let (outs, end) = out[..sums.len()].as_chunks_mut::<RUN>();
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
         if is_far {
             fetch(lut, blocks.get(k + AHEAD), 0);
@@ -325,7 +325,7 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     let bytes: &[u8] = bytemuck::cast_slice(bits);
     let byte = |sum: i32| bytes[(sum as u32 >> 3) as usize];
     let (blocks, rest) = sums.as_chunks::<RUN>();
-    let (outs, end) = out.as_chunks_mut::<RUN>();
+    let (outs, end) = out[..sums.len()].as_chunks_mut::<RUN>();
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
         fetch(bytes, blocks.get(k + AHEAD), 3);
         for (slot, &sum) in out.iter_mut().zip(sums) {
@@ -348,7 +348,7 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
 fn fetch<L>(table: &[L], sums: Option<&[i32; RUN]>, bits: u32) {
     let Some(sums) = sums else { return };
     for &sum in sums {
-        prefetch::<false>(table.as_ptr().addr() + (sum as u32 >> bits) as usize * size_of::<L>());
+        prefetch_entry(table, (sum as u32 >> bits) as usize);
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn look_up_bytes(sums: &[u8], table: &[u8; BYTES], out: &mut [u8]) {
 pub(super) fn take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     let words: &[[u8; 4]] = cast_slice(bits);
     let (blocks, rest) = sums.as_chunks::<RUN>();
-    let (outs, end) = out.as_chunks_mut::<RUN>();
+    let (outs, end) = out[..sums.len()].as_chunks_mut::<RUN>();
     for (k, (sums, out)) in blocks.iter().zip(outs).enumerate() {
         fetch(words, blocks.get(k + AHEAD), 5);
         let places: __m512i = cast(*sums);
