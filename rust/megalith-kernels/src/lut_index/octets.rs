@@ -13,7 +13,6 @@ use megalith_core::{Result, SinkView, SourceView, Workers};
 use super::boxes::Grid;
 use super::strips::{Volume, WIDTH, for_each_strip, write_row};
 use super::table::{BYTES, Entry};
-use crate::simd::multiversion;
 
 /// Positions of a strip's plane: the squares of one plane, which are a byte each.
 const PLANE: usize = 1 << 18;
@@ -41,8 +40,9 @@ pub(super) fn table<L: Entry>(grid: &Grid, weights: &[i64], lut: &[L]) -> Option
 /// The memory of one thread.
 struct Scratch<L> {
     row: Vec<u8>,
-    /// Those of the row before, and of this one.
-    pairs: [Vec<u8>; 2],
+    truths: Vec<u8>,
+    /// Those of the row before.
+    pairs: Vec<u8>,
     /// Those of the plane before.
     squares: Vec<u8>,
     out: Vec<L>,
@@ -57,40 +57,31 @@ pub(super) fn run<L: Entry>(
     sink: SinkView<'_>,
 ) -> Result<()> {
     let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
-    let scratch = || Scratch { row: Vec::new(), pairs: Default::default(), squares: Vec::new(), out: Vec::new() };
+    let scratch =
+        || Scratch { row: Vec::new(), truths: Vec::new(), pairs: Vec::new(), squares: Vec::new(), out: Vec::new() };
     for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
-        let Scratch { row, pairs: [above, below], squares, out } = scratch;
+        let Scratch { row, truths, pairs, squares, out } = scratch;
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
-        above.resize(pitch, 0);
-        below.resize(pitch, 0);
+        truths.resize(pitch + 1, 0);
+        pairs.resize(pitch, 0);
         squares.resize(high * pitch, 0);
         out.resize(wide, L::default());
+        let zeros = vec![0; pitch + 1];
         for z in 0..=deep {
             workers.check()?;
-            volume.read::<2>([z0 + z, y0, x0], row, &mut above[..wide]);
-            for y in 0..high {
-                volume.read::<2>([z0 + z, y0 + y + 1, x0], row, &mut below[..wide]);
-                let pairs = [&above[..pitch], &below[..pitch]];
-                let squares = &mut squares[y * pitch..(y + 1) * pitch];
+            volume.read::<2>([z0 + z, y0, x0], row, &mut pairs[..wide]);
+            for (y, squares) in squares.chunks_exact_mut(pitch).enumerate() {
+                let at = [z0 + z, y0 + y + 1, x0];
+                let (truths, is_first) = volume.pairs(at, wide, [truths, row]).unwrap_or((&zeros, false));
+                let mut look_up = |out: &mut [L]| L::look_up_octets(truths, is_first, pairs, squares, table, out);
                 match z.checked_sub(1) {
-                    None => join(pairs, squares),
-                    Some(z) => write_row(&mut sink, [z, y], out, |row| L::look_up_octets(pairs, squares, table, row)),
+                    // What comes out for the plane before the first is of no use.
+                    None => look_up(out),
+                    Some(z) => write_row(&mut sink, [z, y], out, look_up),
                 }
-                std::mem::swap(above, below);
             }
         }
         Ok(())
     })
-}
-
-multiversion!(fn join[](pairs: [&[u8]; 2], squares: &mut [u8]) -> () = plain_join);
-
-/// Squares of a plane.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn plain_join([above, below]: [&[u8]; 2], squares: &mut [u8]) {
-    for (square, (a, b)) in squares.iter_mut().zip(above.iter().zip(below)) {
-        *square = a | b << 2;
-    }
 }

@@ -3,6 +3,8 @@
 //! What neighbours in a row, and rows that are neighbours, have in common is worked out once for a plane, and used by
 //! all planes that it is a neighbour of.
 
+use std::ops::Range;
+
 use megalith_core::{Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
@@ -35,20 +37,28 @@ impl<'a> Volume<'a> {
         Some(Self { source: source.clone(), bytes: source.as_slice(), shape, before })
     }
 
-    /// `N` truth values in a row as a number, for the position under the first entry of a kernel that stands on `at`,
-    /// and for those behind it.
-    pub(super) fn read<const N: usize>(&self, at: [usize; 3], scratch: &mut Vec<u8>, out: &mut [u8]) {
+    /// Where in the source the truth values are that `n` positions in a row see, the first of which is the one under the
+    /// first entry of a kernel that stands on `at`, for kernels that take `N` of them in a row; and how many places
+    /// before the first of them the first position is. `None` where there are none.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn range<const N: usize>(&self, at: [usize; 3], n: usize) -> Option<(Range<usize>, usize)> {
         let inside = |axis: usize| at[axis].checked_sub(self.before[axis]).filter(|&p| p < self.shape[axis]);
         let [_, high, wide] = self.shape;
-        let (Some(z), Some(y)) = (inside(0), inside(1)) else { return out.fill(0) };
-        // Places of the source's row, counted from the first truth value of `out`.
+        let (z, y) = (inside(0)?, inside(1)?);
         let left = self.before[2].saturating_sub(at[2]);
-        let right = (wide + self.before[2]).saturating_sub(at[2]).min(out.len() + N - 1);
+        let right = (wide + self.before[2]).saturating_sub(at[2]).min(n + N - 1);
         if left >= right {
-            return out.fill(0);
+            return None;
         }
         let start = (z * high + y) * wide + at[2] + left - self.before[2];
-        let range = start..start + right - left;
+        Some((start..start + right - left, left))
+    }
+
+    /// The truth values of a range, and in memory the bytes of the next page asked for.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn bytes<'b>(&'b self, range: Range<usize>, scratch: &'b mut Vec<u8>) -> &'b [u8] {
         let bytes = match self.bytes {
             Some(bytes) => {
                 for at in range.clone().step_by(LINE) {
@@ -58,13 +68,20 @@ impl<'a> Volume<'a> {
             }
             None => self.source.slice_of(range.clone()),
         };
-        let bytes = if let Some(bytes) = bytes {
-            bytes
-        } else {
-            scratch.resize(range.len().max(scratch.len()), 0);
-            self.source.gather_raw(range.clone(), &mut scratch[..range.len()]);
-            &scratch[..range.len()]
-        };
+        if let Some(bytes) = bytes {
+            return bytes;
+        }
+        scratch.resize(range.len().max(scratch.len()), 0);
+        self.source.gather_raw(range.clone(), &mut scratch[..range.len()]);
+        &scratch[..range.len()]
+    }
+
+    /// `N` truth values in a row as a number, for the position under the first entry of a kernel that stands on `at`,
+    /// and for those behind it.
+    pub(super) fn read<const N: usize>(&self, at: [usize; 3], scratch: &mut Vec<u8>, out: &mut [u8]) {
+        let Some((range, left)) = self.range::<N>(at, out.len()) else { return out.fill(0) };
+        let right = left + range.len();
+        let bytes = self.bytes(range, scratch);
         let inner = left.min(out.len())..(right + 1).saturating_sub(N).max(left).min(out.len());
         let n = inner.len();
         if n > 0 {
@@ -74,6 +91,29 @@ impl<'a> Volume<'a> {
             let truth = |k: usize| bytes.get((x + k).wrapping_sub(left)).map_or(0, |byte| (*byte).min(1) << k);
             out[x] = (0..N).map(truth).sum();
         }
+    }
+
+    /// The truth values that `n` positions in a row see, for kernels that take two in a row: in place where memory allows,
+    /// or in `row`, as many as that holds. Those behind the last position's are anything, as is the first, if it lies
+    /// outside, which is said beside them. `None` where all lie outside.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    pub(super) fn pairs<'b>(
+        &'b self,
+        at: [usize; 3],
+        n: usize,
+        rows: [&'b mut Vec<u8>; 2],
+    ) -> Option<(&'b [u8], bool)> {
+        let [row, scratch] = rows;
+        let (range, left) = self.range::<2>(at, n)?;
+        let bytes = self.bytes(range.clone(), scratch);
+        let around = range.start.checked_sub(left).zip(self.bytes);
+        let around = around.and_then(|(start, bytes)| bytes.get(start..start + row.len()));
+        let row = around.unwrap_or_else(|| {
+            row[left..left + bytes.len()].copy_from_slice(bytes);
+            row
+        });
+        Some((row, left > 0))
     }
 }
 
@@ -133,6 +173,8 @@ pub(super) fn for_each_strip<S>(
 }
 
 /// Give `write` the row of a sink, or, where memory is none, a buffer that is moved to the sink then.
+#[inline(always)]
+#[allow(clippy::inline_always)]
 pub(super) fn write_row<L: super::Entry>(
     sink: &mut SinkView<'_>,
     [z, y]: [usize; 2],

@@ -124,10 +124,18 @@ pub trait Entry: Pod {
     fn expand(listed: &[u64], full: &[u64], values: &[Self], ends: [Self; 2], out: &mut [Self]) {
         plain_expand(listed, full, values, ends, out);
     }
-    /// `out = table[octets]`; `pairs` are those of two rows, `squares` of the plane before become those of this plane.
+    /// `out = table[octets]`; the truth values of a row are as said at [`super::strips::Volume::pairs`], `pairs` and
+    /// `squares` are those of the row before and of the plane before and become those of this row and plane.
     #[doc(hidden)]
-    fn look_up_octets(pairs: [&[u8]; 2], squares: &mut [u8], table: &[Self; BYTES], out: &mut [Self]) {
-        look_up_octets(pairs, squares, table, out);
+    fn look_up_octets(
+        truths: &[u8],
+        is_first: bool,
+        pairs: &mut [u8],
+        squares: &mut [u8],
+        table: &[Self; BYTES],
+        out: &mut [Self],
+    ) {
+        look_up_octets(truths, is_first, pairs, squares, table, out);
     }
     /// `out = table[sums]`.
     #[doc(hidden)]
@@ -149,8 +157,15 @@ impl Entry for u8 {
     fn expand(listed: &[u64], full: &[u64], values: &[Self], ends: [Self; 2], out: &mut [Self]) {
         expand(listed, full, values, ends, out);
     }
-    fn look_up_octets(pairs: [&[u8]; 2], squares: &mut [u8], table: &[Self; BYTES], out: &mut [Self]) {
-        look_up_octets_of_bytes(pairs, squares, table, out);
+    fn look_up_octets(
+        truths: &[u8],
+        is_first: bool,
+        pairs: &mut [u8],
+        squares: &mut [u8],
+        table: &[Self; BYTES],
+        out: &mut [Self],
+    ) {
+        look_up_octets_of_bytes(truths, is_first, pairs, squares, table, out);
     }
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
         look_up_bytes(sums, table, out);
@@ -215,10 +230,11 @@ impl<'a, L: Entry> Table<'a, L> {
 
 multiversion!(fn look_up[S: Sum, L: Entry](sums: &[S], lut: &[L], out: &mut [L]) -> Option<usize> = plain_look_up);
 multiversion!(fn look_up_octets[L: Entry](
-    pairs: [&[u8]; 2], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) -> () = plain_look_up_octets);
+    truths: &[u8], is_first: bool, pairs: &mut [u8], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) -> ()
+    = plain_look_up_octets);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn look_up_octets_of_bytes[](
-    pairs: [&[u8]; 2], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
+    truths: &[u8], is_first: bool, pairs: &mut [u8], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
     = plain_look_up_octets, avx512 = avx512::look_up_octets);
 #[cfg(not(target_arch = "x86_64"))]
 use look_up_octets as look_up_octets_of_bytes;
@@ -383,17 +399,27 @@ fn plain_look_up_bytes<L: Entry>(sums: &[u8], table: &[L; BYTES], out: &mut [L])
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_look_up_octets<L: Entry>([above, below]: [&[u8]; 2], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) {
-    let blocks = above.as_chunks::<64>().0.iter().zip(below.as_chunks::<64>().0);
-    for ((above, below), (squares, out)) in
-        blocks.zip(squares.as_chunks_mut::<64>().0.iter_mut().zip(out.chunks_mut(64)))
-    {
-        let mut octets = [0; 64];
+fn plain_look_up_octets<L: Entry>(
+    truths: &[u8],
+    is_first: bool,
+    pairs: &mut [u8],
+    squares: &mut [u8],
+    table: &[L; BYTES],
+    out: &mut [L],
+) {
+    let mut most = [1; 64];
+    most[0] = u8::from(!is_first);
+    let mut octets = [0; 64];
+    let (pairs, squares) = (pairs.as_chunks_mut::<64>().0, squares.as_chunks_mut::<64>().0);
+    for (k, ((pairs, squares), out)) in pairs.iter_mut().zip(squares).zip(out.chunks_mut(64)).enumerate() {
+        let truths = &truths[64 * k..][..65];
         for x in 0..64 {
-            let square = above[x] | below[x] << 2;
+            let pair = truths[x].min(most[x]) | truths[x + 1].min(1) << 1;
+            let square = pairs[x] | pair << 2;
             octets[x] = squares[x] | square << 4;
-            squares[x] = square;
+            (pairs[x], squares[x]) = (pair, square);
         }
+        most[0] = 1;
         plain_look_up_bytes(&octets, table, out);
     }
 }

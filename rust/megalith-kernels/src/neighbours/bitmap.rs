@@ -41,6 +41,8 @@ const VALUES: usize = LINE * WORD;
 const STEP: usize = 16;
 /// Entries of an item.
 const ITEM: usize = 1 << 15;
+/// Bytes ahead that memory is asked for.
+const AHEAD: usize = 4096;
 /// Words of a block that is counted, some lines.
 const BLOCK: usize = 32 * LINE;
 /// A map is made where there are no more bits than so many an entry.
@@ -204,6 +206,9 @@ fn plain_make<T: Integer>(
         while let Some(step) = list[done..].first_chunk::<STEP>()
             && place(step[STEP - 1]) < end
         {
+            for line in step.chunks((64 / size_of::<T>()).max(1)) {
+                prefetch::<true>(line.as_ptr().addr() + AHEAD);
+            }
             for &value in step {
                 flags.bytes[flag_of(value)] = flags.mark;
             }

@@ -1,7 +1,7 @@
 //! 64 bytes looked up at once, or 16 bits.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_and_si512, _mm512_cvtepi32_epi8, _mm512_mask_blend_epi8, _mm512_mask_expand_epi8,
+    __m512i, _mm512_and_si512, _mm512_cvtepi32_epi8, _mm512_mask_blend_epi8, _mm512_mask_expand_epi8, _mm512_min_epu8,
     _mm512_movepi8_mask, _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_set1_epi32,
     _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_test_epi8_mask,
 };
@@ -68,24 +68,36 @@ pub(super) fn take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(super) fn look_up_octets([above, below]: [&[u8]; 2], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) {
+pub(super) fn look_up_octets(
+    truths: &[u8],
+    is_first: bool,
+    pairs: &mut [u8],
+    squares: &mut [u8],
+    table: &[u8; BYTES],
+    out: &mut [u8],
+) {
     let [a, b, c, d]: [__m512i; 4] = cast(*table);
-    let (above, below) = (above.as_chunks::<64>().0, below.as_chunks::<64>().0);
-    let block = |above: [u8; 64], below: [u8; 64], squares: &mut [u8; 64]| {
-        // Pairs and squares have no bits that could leave their byte.
-        let square = _mm512_or_si512(cast(above), _mm512_slli_epi16::<2>(cast(below)));
+    let one = _mm512_set1_epi8(1);
+    let mut most = _mm512_mask_blend_epi8(is_first.into(), one, _mm512_setzero_si512());
+    let mut look_up = |truths: &[u8; 64], next: &[u8; 64], pairs: &mut [u8; 64], squares: &mut [u8; 64]| {
+        // None of them has bits that could leave their byte.
+        let next = _mm512_slli_epi16::<1>(_mm512_min_epu8(cast(*next), one));
+        let pair = _mm512_or_si512(_mm512_min_epu8(cast(*truths), most), next);
+        let square = _mm512_or_si512(cast(*pairs), _mm512_slli_epi16::<2>(pair));
         let octets = _mm512_or_si512(cast(*squares), _mm512_slli_epi16::<4>(square));
-        *squares = cast(square);
+        (*pairs, *squares, most) = (cast(pair), cast(square), one);
         let (low, high) = (_mm512_permutex2var_epi8(a, octets, b), _mm512_permutex2var_epi8(c, octets, d));
         cast::<__m512i, [u8; 64]>(_mm512_mask_blend_epi8(_mm512_movepi8_mask(octets), low, high))
     };
-    let mut inputs = above.iter().zip(below).zip(squares.as_chunks_mut::<64>().0);
+    let n = out.len() / 64;
+    let ((truths, next), (pairs, squares)) =
+        ((truths.as_chunks().0, truths[1..].as_chunks().0), (pairs.as_chunks_mut().0, squares.as_chunks_mut().0));
     let (blocks, end) = out.as_chunks_mut::<64>();
-    for (out, ((above, below), squares)) in blocks.iter_mut().zip(&mut inputs) {
-        *out = block(*above, *below, squares);
+    for (k, out) in blocks.iter_mut().enumerate() {
+        *out = look_up(&truths[k], &next[k], &mut pairs[k], &mut squares[k]);
     }
-    if let Some(((above, below), squares)) = inputs.next() {
-        end.copy_from_slice(&block(*above, *below, squares)[..end.len()]);
+    if !end.is_empty() {
+        end.copy_from_slice(&look_up(&truths[n], &next[n], &mut pairs[n], &mut squares[n])[..end.len()]);
     }
 }
 

@@ -9,7 +9,8 @@ use std::arch::x86_64::{
 
 use bytemuck::cast;
 
-use super::{WORD, lowest_pair, moved, plain_write};
+use super::{AHEAD, WORD, lowest_pair, moved, plain_write};
+use crate::simd::prefetch;
 
 /// 0, 1, 2, ...
 const IOTA: [u8; WORD] = {
@@ -60,7 +61,7 @@ struct Words {
 
 impl Words {
     fn new() -> Self {
-        Self { kept: [0; CHUNK + LANES], n: 0, next: cast::<[u64; LANES], _>(std::array::from_fn(|lane| lane as u64)) }
+        Self { kept: [0; CHUNK + LANES], n: 0, next: cast([0u64; LANES]) }
     }
 
     /// Keep those of the next words that have pairs, without a branch.
@@ -85,14 +86,16 @@ impl Words {
         self.n += mask.count_ones() as usize;
     }
 
-    /// Keep the words of a chunk that have pairs.
+    /// Keep the words of a chunk that have pairs, and no others.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,avx512vpopcntdq,popcnt")]
-    fn of(low: &[u64], here: &[u64], next: &[u64], shift: u32) -> Self {
-        let mut words = Self::new();
+    fn take(&mut self, low: &[u64], here: &[u64], next: &[u64], shift: u32) {
+        (self.n, self.next) = (0, cast::<[u64; LANES], _>(std::array::from_fn(|lane| lane as u64)));
         let [(low, low_rest), (here, here_rest), (next, next_rest)] = [low, here, next].map(<[u64]>::as_chunks);
         for ((low, here), next) in low.iter().zip(here).zip(next) {
-            words.add(*low, *here, *next, shift);
+            prefetch::<false>(low.as_ptr().addr() + AHEAD);
+            prefetch::<false>(here.as_ptr().addr() + AHEAD);
+            self.add(*low, *here, *next, shift);
         }
         if !low_rest.is_empty() {
             let [low, here, next] = [low_rest, here_rest, next_rest].map(|rest| {
@@ -100,9 +103,8 @@ impl Words {
                 lanes[..rest.len()].copy_from_slice(rest);
                 lanes
             });
-            words.add(low, here, next, shift);
+            self.add(low, here, next, shift);
         }
-        words
     }
 
     /// How many bits lie before the next word, beside those before the first.
@@ -123,12 +125,11 @@ pub(super) fn write(low: &[u64], high: &[u64], shift: u32, ranks: [usize; 2], is
     let step = _mm512_set1_epi8(PAIRS as i8);
     // Where words seldom have more than one pair, that is guessed right.
     let is_sparse = out.len() <= low.len() / 4;
-    let mut ranks = ranks;
-    let mut done = 0;
+    let (mut words, mut ranks, mut done) = (Words::new(), ranks, 0);
     for first in (0..low.len()).step_by(CHUNK) {
         let stop = low.len().min(first + CHUNK);
         let (low, here, next) = (&low[first..stop], &high[first..stop], &high[first + 1..=stop]);
-        let words = Words::of(low, here, next, shift);
+        words.take(low, here, next, shift);
         for &word in &words.kept[..words.n] {
             let k = word as usize % (1 << 16);
             let [rank_low, rank_high] = ranks_of(word, ranks);
