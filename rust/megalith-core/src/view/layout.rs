@@ -55,22 +55,23 @@ impl Layout {
     /// The byte offset of a C-order range whose elements follow each other in memory without gaps.
     pub(super) fn run(&self, range: &Range<usize>, itemsize: usize) -> Option<isize> {
         assert!(range.start <= range.end && range.end <= self.len(), "a range inside of the view");
-        let (mut block, mut is_block) = (1, true);
+        // Positions of a block without gaps, and which of them is the first of the range.
+        let (mut block, mut start, mut is_block) = (1, 0, true);
         let (mut rest, mut offset) = (range.start, self.offset);
         if range.is_empty() {
             return Some(offset);
         }
         for (&n, &stride) in self.shape.iter().zip(&self.strides).rev() {
             is_block &= n == 1 || stride == (itemsize * block) as isize;
-            if is_block {
-                block *= n;
-            }
-            // Divisions take as long as all the rest.
+            // A division takes as long as all the rest.
             let (outer, index) = if rest < n { (0, rest) } else { (rest / n, rest % n) };
             rest = outer;
             offset += index as isize * stride;
+            if is_block {
+                start += index * block;
+                block *= n;
+            }
         }
-        let start = if range.start < block { range.start } else { range.start % block };
         (start + range.len() <= block).then_some(offset)
     }
 
