@@ -6,6 +6,9 @@
 //! sink row = table[square of this plane + 16 square of the next]
 //! ```
 //!
+//! A row is walked once: its truth values are read where they lie, the pairs of the row before and the squares of the plane
+//! before make its octets, and are overwritten by its own. One plane goes ahead, of which only squares are made.
+//!
 //! The table is made of the kernel and the caller's table: the weights do not matter afterwards.
 
 use megalith_core::{Result, SinkView, SourceView, Workers};
@@ -39,6 +42,7 @@ pub(super) fn table<L: Entry>(grid: &Grid, weights: &[i64], lut: &[L]) -> Option
 
 /// The memory of one thread.
 struct Scratch<L> {
+    /// Truth values that cannot be read where they lie.
     row: Vec<u8>,
     truths: Vec<u8>,
     /// Those of the row before.
@@ -67,17 +71,15 @@ pub(super) fn run<L: Entry>(
         pairs.resize(pitch, 0);
         squares.resize(high * pitch, 0);
         out.resize(wide, L::default());
-        let zeros = vec![0; pitch + 1];
         for z in 0..=deep {
             workers.check()?;
             volume.read::<2>([z0 + z, y0, x0], row, &mut pairs[..wide]);
             for (y, squares) in squares.chunks_exact_mut(pitch).enumerate() {
                 let at = [z0 + z, y0 + y + 1, x0];
-                let (truths, is_first) = volume.pairs(at, wide, [truths, row]).unwrap_or((&zeros, false));
-                let mut look_up = |out: &mut [L]| L::look_up_octets(truths, is_first, pairs, squares, table, out);
+                let (truths, is_outside) = volume.truths(at, wide, truths);
+                let look_up = |out: &mut [L]| L::look_up_octets(truths, is_outside, pairs, squares, table, out);
                 match z.checked_sub(1) {
-                    // What comes out for the plane before the first is of no use.
-                    None => look_up(out),
+                    None => L::look_up_octets(truths, is_outside, pairs, squares, table, &mut []),
                     Some(z) => write_row(&mut sink, [z, y], out, look_up),
                 }
             }

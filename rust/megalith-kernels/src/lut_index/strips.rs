@@ -37,9 +37,9 @@ impl<'a> Volume<'a> {
         Some(Self { source: source.clone(), bytes: source.as_slice(), shape, before })
     }
 
-    /// Where in the source the truth values are that `n` positions in a row see, the first of which is the one under the
-    /// first entry of a kernel that stands on `at`, for kernels that take `N` of them in a row; and how many places
-    /// before the first of them the first position is. `None` where there are none.
+    /// Which part of the source `n` positions in a row see, by kernels that take `N` truth values in a row, where the first
+    /// position is the one under the first entry of a kernel that stands on `at`; and how many places outside come
+    /// before that part. `None` where all lie outside.
     #[inline(always)]
     #[allow(clippy::inline_always)]
     fn range<const N: usize>(&self, at: [usize; 3], n: usize) -> Option<(Range<usize>, usize)> {
@@ -55,25 +55,14 @@ impl<'a> Volume<'a> {
         Some((start..start + right - left, left))
     }
 
-    /// The truth values of a range, and in memory the bytes of the next page asked for.
+    /// Ask for the memory of a range one page further on.
     #[inline(always)]
     #[allow(clippy::inline_always)]
-    fn bytes<'b>(&'b self, range: Range<usize>, scratch: &'b mut Vec<u8>) -> &'b [u8] {
-        let bytes = match self.bytes {
-            Some(bytes) => {
-                for at in range.clone().step_by(LINE) {
-                    prefetch::<true>(bytes.as_ptr().addr() + at + PAGE);
-                }
-                Some(&bytes[range.clone()])
-            }
-            None => self.source.slice_of(range.clone()),
-        };
-        if let Some(bytes) = bytes {
-            return bytes;
+    fn fetch(&self, range: Range<usize>) {
+        let Some(bytes) = self.bytes else { return };
+        for at in range.step_by(LINE) {
+            prefetch::<true>(bytes.as_ptr().addr() + at + PAGE);
         }
-        scratch.resize(range.len().max(scratch.len()), 0);
-        self.source.gather_raw(range.clone(), &mut scratch[..range.len()]);
-        &scratch[..range.len()]
     }
 
     /// `N` truth values in a row as a number, for the position under the first entry of a kernel that stands on `at`,
@@ -81,7 +70,14 @@ impl<'a> Volume<'a> {
     pub(super) fn read<const N: usize>(&self, at: [usize; 3], scratch: &mut Vec<u8>, out: &mut [u8]) {
         let Some((range, left)) = self.range::<N>(at, out.len()) else { return out.fill(0) };
         let right = left + range.len();
-        let bytes = self.bytes(range, scratch);
+        self.fetch(range.clone());
+        let bytes = if let Some(bytes) = self.source.slice_of(range.clone()) {
+            bytes
+        } else {
+            scratch.resize(range.len().max(scratch.len()), 0);
+            self.source.gather_raw(range.clone(), &mut scratch[..range.len()]);
+            &scratch[..range.len()]
+        };
         let inner = left.min(out.len())..(right + 1).saturating_sub(N).max(left).min(out.len());
         let n = inner.len();
         if n > 0 {
@@ -93,27 +89,27 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// The truth values that `n` positions in a row see, for kernels that take two in a row: in place where memory allows,
-    /// or in `row`, as many as that holds. Those behind the last position's are anything, as is the first, if it lies
-    /// outside, which is said beside them. `None` where all lie outside.
+    /// The truth values that `n` positions in a row see, by kernels that take at most two in a row: as they lie in memory
+    /// where that is possible, or in `row`; as many as that has, at least `n + 1`. And whether the first of them lies
+    /// outside: it is anything then.
+    ///
+    /// What lies outside behind the last is anything too. A kernel that takes two in a row sees nothing there, as no sink
+    /// is longer than the rows below its first entry; one that takes one must not look at the second.
     #[inline(always)]
     #[allow(clippy::inline_always)]
-    pub(super) fn pairs<'b>(
-        &'b self,
-        at: [usize; 3],
-        n: usize,
-        rows: [&'b mut Vec<u8>; 2],
-    ) -> Option<(&'b [u8], bool)> {
-        let [row, scratch] = rows;
-        let (range, left) = self.range::<2>(at, n)?;
-        let bytes = self.bytes(range.clone(), scratch);
+    pub(super) fn truths<'b>(&'b self, at: [usize; 3], n: usize, row: &'b mut [u8]) -> (&'b [u8], bool) {
+        let Some((range, left)) = self.range::<2>(at, n) else {
+            row.fill(0);
+            return (row, false);
+        };
+        self.fetch(range.clone());
         let around = range.start.checked_sub(left).zip(self.bytes);
-        let around = around.and_then(|(start, bytes)| bytes.get(start..start + row.len()));
-        let row = around.unwrap_or_else(|| {
-            row[left..left + bytes.len()].copy_from_slice(bytes);
-            row
-        });
-        Some((row, left > 0))
+        if let Some(bytes) = around.and_then(|(start, bytes)| bytes.get(start..start + row.len())) {
+            return (bytes, left > 0);
+        }
+        let inside = &mut row[left..left + range.len()];
+        self.source.gather_raw(range, inside);
+        (row, left > 0)
     }
 }
 

@@ -124,18 +124,19 @@ pub trait Entry: Pod {
     fn expand(listed: &[u64], full: &[u64], values: &[Self], ends: [Self; 2], out: &mut [Self]) {
         plain_expand(listed, full, values, ends, out);
     }
-    /// `out = table[octets]`; the truth values of a row are as said at [`super::strips::Volume::pairs`], `pairs` and
-    /// `squares` are those of the row before and of the plane before and become those of this row and plane.
+    /// `out = table[octets]`, or nothing where `out` is empty. Of the truth values of a row, one more than there are pairs,
+    /// the first does not count if it lies outside. `pairs` and `squares`, whole blocks of 64, are those of the row before
+    /// and of the plane before, below 4 and 16, and become those of this row and plane.
     #[doc(hidden)]
     fn look_up_octets(
         truths: &[u8],
-        is_first: bool,
+        is_outside: bool,
         pairs: &mut [u8],
         squares: &mut [u8],
         table: &[Self; BYTES],
         out: &mut [Self],
     ) {
-        look_up_octets(truths, is_first, pairs, squares, table, out);
+        look_up_octets(truths, is_outside, pairs, squares, table, out);
     }
     /// `out = table[sums]`.
     #[doc(hidden)]
@@ -159,13 +160,13 @@ impl Entry for u8 {
     }
     fn look_up_octets(
         truths: &[u8],
-        is_first: bool,
+        is_outside: bool,
         pairs: &mut [u8],
         squares: &mut [u8],
         table: &[Self; BYTES],
         out: &mut [Self],
     ) {
-        look_up_octets_of_bytes(truths, is_first, pairs, squares, table, out);
+        look_up_octets_of_bytes(truths, is_outside, pairs, squares, table, out);
     }
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
         look_up_bytes(sums, table, out);
@@ -230,11 +231,11 @@ impl<'a, L: Entry> Table<'a, L> {
 
 multiversion!(fn look_up[S: Sum, L: Entry](sums: &[S], lut: &[L], out: &mut [L]) -> Option<usize> = plain_look_up);
 multiversion!(fn look_up_octets[L: Entry](
-    truths: &[u8], is_first: bool, pairs: &mut [u8], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) -> ()
+    truths: &[u8], is_outside: bool, pairs: &mut [u8], squares: &mut [u8], table: &[L; BYTES], out: &mut [L]) -> ()
     = plain_look_up_octets);
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn look_up_octets_of_bytes[](
-    truths: &[u8], is_first: bool, pairs: &mut [u8], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
+    truths: &[u8], is_outside: bool, pairs: &mut [u8], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
     = plain_look_up_octets, avx512 = avx512::look_up_octets);
 #[cfg(not(target_arch = "x86_64"))]
 use look_up_octets as look_up_octets_of_bytes;
@@ -401,17 +402,18 @@ fn plain_look_up_bytes<L: Entry>(sums: &[u8], table: &[L; BYTES], out: &mut [L])
 #[allow(clippy::inline_always)]
 fn plain_look_up_octets<L: Entry>(
     truths: &[u8],
-    is_first: bool,
+    is_outside: bool,
     pairs: &mut [u8],
     squares: &mut [u8],
     table: &[L; BYTES],
     out: &mut [L],
 ) {
     let mut most = [1; 64];
-    most[0] = u8::from(!is_first);
+    most[0] = u8::from(!is_outside);
     let mut octets = [0; 64];
     let (pairs, squares) = (pairs.as_chunks_mut::<64>().0, squares.as_chunks_mut::<64>().0);
-    for (k, ((pairs, squares), out)) in pairs.iter_mut().zip(squares).zip(out.chunks_mut(64)).enumerate() {
+    let mut outs = out.chunks_mut(64);
+    for (k, (pairs, squares)) in pairs.iter_mut().zip(squares).enumerate() {
         let truths = &truths[64 * k..][..65];
         for x in 0..64 {
             let pair = truths[x].min(most[x]) | truths[x + 1].min(1) << 1;
@@ -420,7 +422,9 @@ fn plain_look_up_octets<L: Entry>(
             (pairs[x], squares[x]) = (pair, square);
         }
         most[0] = 1;
-        plain_look_up_bytes(&octets, table, out);
+        if let Some(out) = outs.next() {
+            plain_look_up_bytes(&octets, table, out);
+        }
     }
 }
 

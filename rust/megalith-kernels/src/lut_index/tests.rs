@@ -263,6 +263,49 @@ fn sums_below_256_are_bytes_at_each_level() {
 }
 
 #[test]
+fn small_kernels_see_the_same_wherever_truth_values_lie_at_each_level() {
+    let bytes = [0u8, 0, 0, 1, 2, 128, 255];
+    let exact = |value: Bool8| i64::from(value.0 != 0);
+    let shapes = [[3, 5, 33], [2, 3, 64], [4, 2, 129], [2, 70, 4200], [9000, 8, 32]];
+    let kernels = [[2, 2, 2], [1, 2, 2], [2, 1, 2], [2, 2, 1], [1, 1, 1]];
+    for (k, (shape, kernel_shape)) in shapes.into_iter().flat_map(|s| kernels.map(|k| (s, k))).enumerate() {
+        let [deep, high, wide] = shape;
+        // The last shapes have several strips; one kernel is enough for those.
+        if deep * high * wide > 1 << 19 && k % kernels.len() != 0 {
+            continue;
+        }
+        let weights: Vec<i64> = (0..kernel_shape.iter().product::<usize>()).map(|k| 1 << k).collect();
+        let kernel = Kernel { shape: &kernel_shape, weights: Weights::Integer(&weights) };
+        let noise = |k: usize| bytes[(k.wrapping_mul(0x9E37_79B9) >> 7) % bytes.len()];
+        // Wider than what is looked at, and the same with the axes turned.
+        let padded: Vec<Bool8> = (0..deep * high * (wide + 3)).map(|k| Bool8(noise(k))).collect();
+        let inside = SourceView::from_slice(&padded, &[deep, high, wide + 3]).slice(2, 1..wide + 1);
+        let mut masks = vec![Bool8::default(); deep * high * wide];
+        inside.gather(0..masks.len(), &mut masks);
+        let mut turned = masks.clone();
+        SourceView::from_slice(&masks, &shape).permute(&[2, 1, 0]).gather(0..masks.len(), &mut turned);
+        let sources = [
+            SourceView::from_slice(&masks, &shape),
+            inside,
+            SourceView::from_slice(&turned, &[wide, high, deep]).permute(&[2, 1, 0]),
+        ];
+        let sums = naive(&masks, &shape, &kernel, Some(exact));
+        let (narrow, wide): (Vec<u8>, Vec<u16>) = (0..256).map(|k: u16| ((k * 7) as u8, k * 77)).unzip();
+        for (source, level) in sources.iter().flat_map(|source| Level::ALL.map(|level| (source, level))) {
+            set_level(level);
+            let mut out = vec![9u8; masks.len()];
+            let sink = SinkView::from_slice(&mut out, &shape);
+            on(2, |w| apply_lut_to_index(w, source.clone(), DType::Bool, &kernel, &narrow, sink, &[0; 3])).unwrap();
+            assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == narrow[sum as usize]));
+            let mut out = vec![9u16; masks.len()];
+            let sink = SinkView::from_slice(&mut out, &shape);
+            on(2, |w| apply_lut_to_index(w, source.clone(), DType::Bool, &kernel, &wide, sink, &[0; 3])).unwrap();
+            assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == wide[sum as usize]));
+        }
+    }
+}
+
+#[test]
 fn boxes_of_large_arrays_meet() {
     let (shape, kernel_shape) = ([40, 60, 530], [3, 2, 4]);
     let masks: Vec<Bool8> = (0..shape.iter().product::<usize>()).map(|i| Bool8((i * i % 7 < 3).into())).collect();

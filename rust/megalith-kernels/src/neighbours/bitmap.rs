@@ -41,7 +41,7 @@ const VALUES: usize = LINE * WORD;
 const STEP: usize = 16;
 /// Entries of an item.
 const ITEM: usize = 1 << 15;
-/// Bytes ahead that memory is asked for.
+/// Bytes ahead that memory is asked for: processors do not read on by themselves beyond the end of a page.
 const AHEAD: usize = 4096;
 /// Words of a block that is counted, some lines.
 const BLOCK: usize = 32 * LINE;
@@ -112,7 +112,8 @@ fn flag_of<T: Integer>(value: T) -> usize {
     value.to_wrapped_i64() as usize % VALUES
 }
 
-/// The map of a list, and how many pairs each of its blocks has; None if the list does not rise or has too many gaps.
+/// The map of a list, and how many pairs each of its blocks has; None if the list is empty, does not rise or has too many
+/// gaps, or if no two values lie so far apart.
 pub(super) fn find<T: Integer>(
     workers: &Workers<'_>,
     values: &[T],
@@ -206,8 +207,8 @@ fn plain_make<T: Integer>(
         while let Some(step) = list[done..].first_chunk::<STEP>()
             && place(step[STEP - 1]) < end
         {
-            for line in step.chunks((64 / size_of::<T>()).max(1)) {
-                prefetch::<true>(line.as_ptr().addr() + AHEAD);
+            for next in step.chunks(WORDS * size_of::<u64>() / size_of::<T>()) {
+                prefetch::<true>(next.as_ptr().addr() + AHEAD);
             }
             for &value in step {
                 flags.bytes[flag_of(value)] = flags.mark;

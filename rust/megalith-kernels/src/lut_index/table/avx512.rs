@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use bytemuck::{cast, cast_slice};
 
-use super::{AHEAD, BYTES, RUN, fetch, plain_look_up_bytes, plain_pack, plain_take_bits};
+use super::{AHEAD, BYTES, RUN, fetch, plain_look_up_bytes, plain_look_up_octets, plain_pack, plain_take_bits};
 use crate::simd::avx512::gather;
 
 #[inline]
@@ -70,17 +70,20 @@ pub(super) fn take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(super) fn look_up_octets(
     truths: &[u8],
-    is_first: bool,
+    is_outside: bool,
     pairs: &mut [u8],
     squares: &mut [u8],
     table: &[u8; BYTES],
     out: &mut [u8],
 ) {
+    if out.is_empty() {
+        return plain_look_up_octets(truths, is_outside, pairs, squares, table, out);
+    }
     let [a, b, c, d]: [__m512i; 4] = cast(*table);
     let one = _mm512_set1_epi8(1);
-    let mut most = _mm512_mask_blend_epi8(is_first.into(), one, _mm512_setzero_si512());
+    let mut most = _mm512_mask_blend_epi8(is_outside.into(), one, _mm512_setzero_si512());
     let mut look_up = |truths: &[u8; 64], next: &[u8; 64], pairs: &mut [u8; 64], squares: &mut [u8; 64]| {
-        // None of them has bits that could leave their byte.
+        // Pairs are below 4 and squares below 16, so that no bit leaves its byte.
         let next = _mm512_slli_epi16::<1>(_mm512_min_epu8(cast(*next), one));
         let pair = _mm512_or_si512(_mm512_min_epu8(cast(*truths), most), next);
         let square = _mm512_or_si512(cast(*pairs), _mm512_slli_epi16::<2>(pair));
