@@ -102,13 +102,14 @@ def apply_lut(
     threads = thread_request(processes, blocks)
     check_option("mode", mode, ("raise", "clip", "wrap"))
     table = table_of(lut)
+    if sink is None and type(source) is np.ndarray and not verbose and table.dtype.itemsize > 0:
+        # As below, with less around it: small arrays feel that.
+        check_kind("source", source.dtype, "biu", "bool and integers")
+        fresh = _core.empty(source.shape, table.dtype, "F" if source.flags.fnc else "C")
+        _core.apply_lut(source, table, fresh, mode, threads)
+        return fresh
     source = source_of(source)
     check_kind("source", source.dtype, "biu", "bool and integers")
-    if sink is None and not source.streams and not verbose and table.dtype.itemsize > 0:
-        # As below, with less around it: small arrays feel that.
-        fresh = _core.empty(source.shape, table.dtype, order_of(source))
-        _core.apply_lut(source.array, table, fresh, mode, threads)
-        return fresh
     with Target(sink, source.shape, table.dtype, order_of(source)) as target:
         table = _cast_table(table, target.dtype)
         with progress(verbose, "apply_lut", source.nbytes) as bar:

@@ -83,7 +83,8 @@ def block_sums(source: SourceLike, blocks: int | None = None, processes: Process
 
         sums: AnyArray = lazy.block_sums(source, blocks, processes)
         return sums
-    source = source_of(source)
+    if type(source) is not np.ndarray:
+        source = source_of(source)
     check_kind("source", source.dtype, "biufc", "bool, integers, floats and complex numbers")
     return _reduce(source, _core.block_sums, _TOTALS[source.dtype.kind], blocks, processes)
 
@@ -132,19 +133,24 @@ def block_counts(source: SourceLike, blocks: int | None = None, processes: Proce
 
         counts: npt.NDArray[np.int64] = lazy.block_counts(source, blocks, processes)
         return counts
-    source = source_of(source)
+    if type(source) is not np.ndarray:
+        source = source_of(source)
     check_kind("source", source.dtype, "biufcmM", "bool, numbers and dates")
     return _reduce(source, _core.block_counts, np.int64, blocks, processes)
 
 
 def _reduce(
-    source: Source, kernel: Callable[..., None], dtype: npt.DTypeLike, blocks: int | None, processes: Processes
+    source: AnyArray | Source,
+    kernel: Callable[..., None],
+    dtype: npt.DTypeLike,
+    blocks: int | None,
+    processes: Processes,
 ) -> AnyArray:
     threads = thread_request(processes)
     boundaries = ranges_of(source.size, blocks, processes)
     sums = np.zeros(boundaries.size - 1, dtype)
-    if not source.streams:
-        kernel(source.array, boundaries, sums, threads)
+    if isinstance(source, np.ndarray) or not source.streams:
+        kernel(source if isinstance(source, np.ndarray) else source.array, boundaries, sums, threads)
         return sums
     # Each block is cut in pieces as the core cuts it, and the sums of pieces are summed up again by the core: the same
     # tree as in memory.
