@@ -76,7 +76,8 @@ def large(n):
     volume = values[: n // 4].astype(np.float32).reshape(-1, 256, 256)
     words, cube = values.view(np.uint16), sparse[: n // 4].view(bool).reshape(-1, 256, 256)
     sink, smooth = np.empty_like(words), np.empty_like(volume)
-    indices, ids = np.flatnonzero(values[: n // 4] < 128), values[: n // 4].astype(np.int32)
+    # Not a power of two of clusters: their lists would begin multiples of a large one apart, each size another.
+    indices, ids = np.flatnonzero(values[: n // 4] < 128), RANDOM.integers(0, 500, n // 4, dtype=np.int32)
     yield "where 1-d uint8, 10 %", lambda threads: megalith.where(sparse, processes=threads)
     yield "apply_lut uint16, warm", lambda threads: megalith.apply_lut(words, table, sink, processes=threads)
     yield "block_sums uint8", lambda threads: megalith.block_sums(values, 20, threads)
