@@ -149,8 +149,10 @@ def _reduce(
     threads = thread_request(processes)
     boundaries = ranges_of(source.size, blocks, processes)
     sums = np.zeros(boundaries.size - 1, dtype)
-    if isinstance(source, np.ndarray) or not source.streams:
-        kernel(source if isinstance(source, np.ndarray) else source.array, boundaries, sums, threads)
+    if not isinstance(source, np.ndarray) and not source.streams:
+        source = source.array
+    if isinstance(source, np.ndarray):
+        kernel(source, boundaries, sums, threads)
         return sums
     # Each block is cut in pieces as the core cuts it, and the sums of pieces are summed up again by the core: the same
     # tree as in memory.

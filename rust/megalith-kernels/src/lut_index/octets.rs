@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A row is walked once: its truth values are read where they lie, the pairs of the row before and the squares of the plane
-//! before make its octets, and are overwritten by its own. One plane goes ahead, of which only squares are made.
+//! before make its octets, and are overwritten by its own. One plane goes ahead, of which only squares are made, and one
+//! row of each plane, of which only pairs are of use.
 //!
 //! The table is made of the kernel and the caller's table: the weights do not matter afterwards.
 
@@ -43,7 +44,6 @@ pub(super) fn table<L: Entry>(grid: &Grid, weights: &[i64], lut: &[L]) -> Option
 /// The memory of one thread.
 struct Scratch<L> {
     /// Truth values that cannot be read where they lie.
-    row: Vec<u8>,
     truths: Vec<u8>,
     /// Those of the row before.
     pairs: Vec<u8>,
@@ -61,26 +61,23 @@ pub(super) fn run<L: Entry>(
     sink: SinkView<'_>,
 ) -> Result<()> {
     let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
-    let scratch =
-        || Scratch { row: Vec::new(), truths: Vec::new(), pairs: Vec::new(), squares: Vec::new(), out: Vec::new() };
+    let scratch = || Scratch { truths: Vec::new(), pairs: Vec::new(), squares: Vec::new(), out: Vec::new() };
     for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
-        let Scratch { row, truths, pairs, squares, out } = scratch;
+        let Scratch { truths, pairs, squares, out } = scratch;
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
         truths.resize(pitch + 1, 0);
         pairs.resize(pitch, 0);
-        squares.resize(high * pitch, 0);
+        squares.resize((high + 1) * pitch, 0);
         out.resize(wide, L::default());
         for z in 0..=deep {
             workers.check()?;
-            volume.read::<2>([z0 + z, y0, x0], row, &mut pairs[..wide]);
             for (y, squares) in squares.chunks_exact_mut(pitch).enumerate() {
-                let at = [z0 + z, y0 + y + 1, x0];
-                let (truths, is_outside) = volume.truths(at, wide, truths);
+                let (truths, is_outside) = volume.truths([z0 + z, y0 + y, x0], wide, truths);
                 let look_up = |out: &mut [L]| L::look_up_octets(truths, is_outside, pairs, squares, table, out);
-                match z.checked_sub(1) {
+                match z.checked_sub(1).zip(y.checked_sub(1)) {
                     None => L::look_up_octets(truths, is_outside, pairs, squares, table, &mut []),
-                    Some(z) => write_row(&mut sink, [z, y], out, look_up),
+                    Some((z, y)) => write_row(&mut sink, [z, y], out, look_up),
                 }
             }
         }

@@ -93,8 +93,8 @@ pub(super) fn look_up_octets(
         cast::<__m512i, [u8; 64]>(_mm512_mask_blend_epi8(_mm512_movepi8_mask(octets), low, high))
     };
     let n = out.len() / 64;
-    let ((truths, next), (pairs, squares)) =
-        ((truths.as_chunks().0, truths[1..].as_chunks().0), (pairs.as_chunks_mut().0, squares.as_chunks_mut().0));
+    let (truths, next) = (truths.as_chunks().0, truths[1..].as_chunks().0);
+    let (pairs, squares) = (pairs.as_chunks_mut().0, squares.as_chunks_mut().0);
     let (blocks, end) = out.as_chunks_mut::<64>();
     for (k, out) in blocks.iter_mut().enumerate() {
         *out = look_up(&truths[k], &next[k], &mut pairs[k], &mut squares[k]);
