@@ -226,14 +226,14 @@ def correlate1d(
 def block_boundaries(size: int, blocks: int, first: int, sink: npt.NDArray[np.int64]) -> None: ...
 def block_sums(
     source: _Array,
-    boundaries: npt.NDArray[np.int64],
+    boundaries: npt.NDArray[np.int64] | None,
     sink: _Array,
     processes: int | None = None,
     progress: _Tick = None,
 ) -> None: ...
 def block_counts(
     source: _Array,
-    boundaries: npt.NDArray[np.int64],
+    boundaries: npt.NDArray[np.int64] | None,
     sink: _Array,
     processes: int | None = None,
     progress: _Tick = None,

@@ -14,7 +14,7 @@ from megalith._typing import Processes
 
 default_processes: Processes = None
 default_blocks_per_process: int = 10
-default_cutoff: int = 2048
+default_cutoff: int = 64
 
 from megalith.arrays.blocks import block_ranges  # noqa: E402  The functions read the settings above.
 from megalith.arrays.chunks import chunk_bounds, data_chunk, excerpts, get_excerpts, pad  # noqa: E402

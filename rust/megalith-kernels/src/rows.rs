@@ -52,15 +52,26 @@ pub(crate) trait Store: Send {
     fn store(&mut self, sink: &mut SinkView<'_>, start: usize, values: &[f64]);
 }
 
-/// A conversion and the buffer that elements pass through where memory is no slice.
+/// The buffer that elements pass through where memory is no slice; made when it is first needed.
+struct Buffer<T>(Vec<T>);
+
+impl<T: Element> Buffer<T> {
+    /// [`PIECE`] elements.
+    fn elements(&mut self) -> &mut [T] {
+        self.0.resize(PIECE, T::default());
+        &mut self.0
+    }
+}
+
+/// A conversion.
 pub(crate) struct Converter<T, F> {
-    buffer: Vec<T>,
+    buffer: Buffer<T>,
     convert: F,
 }
 
 impl<T: Element, F> Converter<T, F> {
     pub(crate) fn new(convert: F) -> Self {
-        Self { buffer: vec![T::default(); PIECE], convert }
+        Self { buffer: Buffer(Vec::new()), convert }
     }
 }
 
@@ -82,7 +93,7 @@ impl<T: Element, C, F: Fn(T) -> C + Send> Load<C> for Converter<T, F> {
         }
         let mut start = range.start;
         for part in out.chunks_mut(PIECE) {
-            let buffer = &mut self.buffer[..part.len()];
+            let buffer = &mut self.buffer.elements()[..part.len()];
             view.gather(start..start + part.len(), buffer);
             convert(buffer, part, &self.convert);
             start += part.len();
@@ -100,10 +111,11 @@ impl<T: Element, F: Fn(T) -> f64 + Send> Lines for Converter<T, F> {
         }
         for (k, out) in out.chunks_mut(PIECE).enumerate() {
             let (start, columns) = (start + k * PIECE / SIDE, out.len() / SIDE);
-            for (l, part) in self.buffer.chunks_exact_mut(PIECE / SIDE).take(lines).enumerate() {
+            let buffer = self.buffer.elements();
+            for (l, part) in buffer.chunks_exact_mut(PIECE / SIDE).take(lines).enumerate() {
                 view.gather(start + l * step..start + l * step + columns, &mut part[..columns]);
             }
-            turn::to_rows(&from_fn(|l| &self.buffer[line(l) * PIECE / SIDE..][..columns]), out, &self.convert);
+            turn::to_rows(&from_fn(|l| &buffer[line(l) * PIECE / SIDE..][..columns]), out, &self.convert);
         }
     }
 }
@@ -115,7 +127,7 @@ impl<T: Element, F: Fn(f64) -> T + Send> Store for Converter<T, F> {
         }
         let mut start = start;
         for part in values.chunks(PIECE) {
-            let buffer = &mut self.buffer[..part.len()];
+            let buffer = &mut self.buffer.elements()[..part.len()];
             convert(part, buffer, &self.convert);
             sink.scatter(start, buffer);
             start += part.len();
@@ -125,13 +137,13 @@ impl<T: Element, F: Fn(f64) -> T + Send> Store for Converter<T, F> {
 
 /// Doubles that are truncated to 32 bits, and what becomes of those.
 struct Truncator<T, F> {
-    buffer: Vec<T>,
+    buffer: Buffer<T>,
     narrow: F,
 }
 
 impl<T: Element, F: Fn(i32) -> T + Send + 'static> Truncator<T, F> {
     fn boxed(narrow: F) -> Box<dyn Store> {
-        Box::new(Self { buffer: vec![T::default(); PIECE], narrow })
+        Box::new(Self { buffer: Buffer(Vec::new()), narrow })
     }
 }
 
@@ -162,7 +174,7 @@ impl<T: Element, F: Fn(i32) -> T + Send> Store for Truncator<T, F> {
         }
         let mut start = start;
         for part in values.chunks(PIECE) {
-            let buffer = &mut self.buffer[..part.len()];
+            let buffer = &mut self.buffer.elements()[..part.len()];
             truncate(part, buffer, &self.narrow);
             sink.scatter(start, buffer);
             start += part.len();

@@ -45,9 +45,6 @@ const WORD: usize = 64;
 /// Words of a block.
 const WORDS: usize = BLOCK / WORD;
 
-/// A block of no more hits than this keeps positions: less than a hit a word.
-const FEW: usize = WORDS;
-
 /// Bytes of the result that one item of work writes: two huge pages.
 const PART: usize = 1 << 22;
 
@@ -66,7 +63,7 @@ pub struct Hits {
 #[derive(Clone, Debug, Default)]
 struct Block {
     count: usize,
-    /// Where they lie in the block, if they are few; the mask says it otherwise.
+    /// Where they lie in the block, if there are no more of them than words; the mask says it otherwise.
     positions: Vec<u16>,
 }
 
@@ -123,7 +120,7 @@ fn find<T: Element>(workers: &Workers<'_>, source: &SourceView<'_>, is_hit: impl
     workers.for_each_with(items, scratch, |(values, bits), ((range, words), block)| {
         let bits = &mut bits[..words.len()];
         block.count = make_bits(view.values(range, values), bits, &is_hit);
-        if block.count > FEW {
+        if block.count > bits.len() {
             words.copy_from_slice(bits);
         } else if block.count > 0 {
             block.positions.reserve_exact(block.count);
@@ -303,8 +300,8 @@ impl Hits {
         for b in part {
             let block = &self.blocks[b];
             let (rows, rest) = out.split_at_mut(block.count * self.shape.len());
-            if block.count > FEW {
-                let mask = &words[b * WORDS..((b + 1) * WORDS).min(words.len())];
+            let mask = &words[b * WORDS..((b + 1) * WORDS).min(words.len())];
+            if block.count > mask.len() {
                 write_mask(mask, b * BLOCK, &self.shape, rows);
             } else {
                 let positions = block.positions.iter().map(|&position| b * BLOCK + usize::from(position));

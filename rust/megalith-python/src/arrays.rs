@@ -106,7 +106,8 @@ pub(crate) fn sink<'a>(
     if !writeable {
         return Err(layout_error(py, "sink", "it is read-only; give an array that can be written"));
     }
-    if overlaps_itself(shape, strides, itemsize) {
+    // Soon said of most arrays.
+    if !array.is_contiguous() && overlaps_itself(shape, strides, itemsize) {
         let reason = "several of its positions share memory (a broadcast or overlapping view); give a plain array";
         return Err(layout_error(py, "sink", reason));
     }

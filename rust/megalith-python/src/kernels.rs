@@ -171,12 +171,9 @@ pub(crate) fn apply_lut(
     let in_place = is_same(source, sink);
     let input = self::source(source, "source")?;
     let (dtype, work) = (input.dtype, bytes_of(&input) + sink.len() * sink.dtype().itemsize());
-    let (order, sources) = if in_place {
-        (Order::Dtype, vec![("lut", lut)])
-    } else {
-        (Order::Raw, vec![("source", source), ("lut", lut)])
-    };
-    let sink = self::sink(sink, order, &sources)?;
+    let sources = [("source", source), ("lut", lut)];
+    let (order, sources) = if in_place { (Order::Dtype, &sources[1..]) } else { (Order::Raw, &sources[..]) };
+    let sink = self::sink(sink, order, sources)?;
     let input = if in_place { lut::Input::Sink } else { lut::Input::Array(input.view) };
     let table = items(lut);
     if table.shape().len() != 1 || table.itemsize() != sink.itemsize() {
@@ -298,10 +295,17 @@ pub(crate) fn correlate1d(
     })
 }
 
-/// Boundaries, which are contiguous int64, as positions; negative ones become positions no array has.
-fn positions(boundaries: Array<'_, '_>) -> PyResult<Vec<usize>> {
-    let positions = plain(boundaries, "boundaries")?;
-    Ok(positions.iter().map(|&b: &i64| usize::try_from(b).unwrap_or(usize::MAX)).collect())
+/// Boundaries, which are contiguous int64, as positions; negative ones become positions no array has. Without any, those
+/// of even blocks of `len` elements.
+fn positions(boundaries: Option<Array<'_, '_>>, len: usize, blocks: usize) -> PyResult<Vec<usize>> {
+    match (boundaries, NonZeroUsize::new(blocks)) {
+        (Some(boundaries), _) => {
+            let positions = plain(boundaries, "boundaries")?;
+            Ok(positions.iter().map(|&b: &i64| usize::try_from(b).unwrap_or(usize::MAX)).collect())
+        }
+        (None, Some(count)) => Ok((0..=blocks).map(|b| boundary(len, count, b)).collect()),
+        (None, None) => Ok(vec![0]),
+    }
 }
 
 /// Read all 64-bit words of an array, for the bandwidth of memory; their sum.
@@ -336,20 +340,20 @@ pub(crate) fn block_boundaries(
     Ok(())
 }
 
-/// See `megalith.block_sums`: the sums between given boundaries.
+/// See `megalith.block_sums`: the sums between given boundaries, or of as many even blocks as the sink has room for.
 #[pyfunction]
 #[pyo3(signature = (source, boundaries, sink, processes=None, progress=None))]
 pub(crate) fn block_sums(
     py: Python<'_>,
     source: Array<'_, '_>,
-    boundaries: Array<'_, '_>,
+    boundaries: Option<Array<'_, '_>>,
     sink: Array<'_, '_>,
     processes: Option<usize>,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let input = self::source(source, "source")?;
     let (dtype, work) = (input.dtype, bytes_of(&input));
-    let boundaries = positions(boundaries)?;
+    let boundaries = positions(boundaries, input.view.len(), sink.len())?;
     let sink_dtype = self::source(sink, "sink")?.dtype;
     let sink = self::sink(sink, Order::Dtype, &[("source", source)])?;
     run(py, &Call { processes, progress }, work, |workers| {
@@ -364,20 +368,20 @@ pub(crate) fn block_sums(
     })
 }
 
-/// See `megalith.block_counts`: the non-zero entries between given boundaries.
+/// See `megalith.block_counts`: the non-zero entries between given boundaries, or of even blocks.
 #[pyfunction]
 #[pyo3(signature = (source, boundaries, sink, processes=None, progress=None))]
 pub(crate) fn block_counts(
     py: Python<'_>,
     source: Array<'_, '_>,
-    boundaries: Array<'_, '_>,
+    boundaries: Option<Array<'_, '_>>,
     sink: Array<'_, '_>,
     processes: Option<usize>,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     let input = self::source(source, "source")?;
     let (dtype, work) = (input.dtype, bytes_of(&input));
-    let boundaries = positions(boundaries)?;
+    let boundaries = positions(boundaries, input.view.len(), sink.len())?;
     let sink = self::sink(sink, Order::Dtype, &[("source", source)])?;
     run(py, &Call { processes, progress }, work, |workers| {
         let sink = sink.into_mut_slice::<i64>().map_err(|_| Error::Internal("counts need a plain sink".to_owned()))?;

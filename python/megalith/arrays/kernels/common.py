@@ -36,6 +36,11 @@ def order_of(source: Source) -> Order:
     return source.order or "C"
 
 
+def fresh_like(source: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    """Return an array for results at the positions of another one, in its order."""
+    return _core.empty(source.shape, dtype, "F" if source.ndim > 1 and source.flags.fnc else "C")
+
+
 def check_kind(name: str, dtype: np.dtype[Any], kinds: str, supported: str) -> None:
     """Check that a dtype is of one of the kinds, and no wider than the core knows.
 

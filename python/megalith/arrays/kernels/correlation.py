@@ -13,6 +13,7 @@ from megalith.arrays.blocks import boxes, runs
 from megalith.arrays.kernels.common import (
     check_kind,
     check_option,
+    fresh_like,
     is_streamed,
     order_of,
     refuse_other_view,
@@ -130,7 +131,9 @@ def correlate1d(
             source, kernel, sink, axis, processes, verbose, mode=mode, cval=cval, origin=origin, dtype=dtype, fast=fast
         )
     threads = thread_request(processes)
-    source = source_of(source)
+    is_plain = sink is None and type(source) is np.ndarray and not verbose
+    if not is_plain:
+        source = source_of(source)
     weights = array_of(kernel)
     for name, given in (("source", source.dtype), ("kernel", weights.dtype)):
         check_kind(name, given, "biufc", "bool, integers, floats and complex numbers")
@@ -151,6 +154,12 @@ def correlate1d(
     else:
         is_one = source.dtype is weights.dtype and source.dtype.isnative  # The common case, and soon done.
         result_dtype = source.dtype if is_one else np.result_type(source.dtype, weights.dtype)
+    if is_plain and dtype is None and not is_complex:
+        # As below, with less around it: small arrays feel that.
+        fresh = fresh_like(source, result_dtype)
+        _core.correlate1d(source, _doubles(weights), fresh, axis, mode, fill.real, origin, fast, threads)
+        return fresh
+    source = source_of(source)
     with Target(sink, source.shape, result_dtype, order_of(source)) as target:
         if dtype is not None and target.dtype != result_dtype:
             message = f"dtype: got {result_dtype} with a sink of {target.dtype}; give one of the two"

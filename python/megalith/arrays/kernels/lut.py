@@ -12,6 +12,7 @@ from megalith.arrays.kernels.common import (
     check_kind,
     check_option,
     elementwise,
+    fresh_like,
     order_of,
     thread_request,
 )
@@ -105,7 +106,7 @@ def apply_lut(
     if sink is None and type(source) is np.ndarray and not verbose and table.dtype.itemsize > 0:
         # As below, with less around it: small arrays feel that.
         check_kind("source", source.dtype, "biu", "bool and integers")
-        fresh = _core.empty(source.shape, table.dtype, "F" if source.flags.fnc else "C")
+        fresh = fresh_like(source, table.dtype)
         _core.apply_lut(source, table, fresh, mode, threads)
         return fresh
     source = source_of(source)

@@ -115,7 +115,9 @@ def where(
 
         return lazy.where(source, sink, blocks, cutoff, processes, verbose, dtype=dtype, above=above)
     threads = thread_request(processes, blocks)
-    source = source_of(source)
+    is_plain = sink is None and type(source) is np.ndarray and not verbose
+    if not is_plain:
+        source = source_of(source)
     check_kind("source", source.dtype, "biufcmM", "bool, numbers and dates")
     is_given = sink is not None and not is_path(sink)
     result_dtype = np.dtype(dtype) if not is_given else sink_dtype(sink)
@@ -125,6 +127,11 @@ def where(
     check_fits(source.shape, result_dtype)
     bound = None if above is None else bound_of(above, source.dtype)
     cutoff = settings.default_cutoff if cutoff is None else _checks.integer("cutoff", cutoff)
+    if is_plain:
+        # As below, with less around it: small arrays feel that.
+        if source.size <= cutoff:
+            return _where_numpy(source, bound, result_dtype)
+        return positions_in(source, bound, result_dtype, threads)
     if source.size <= cutoff and not source.streams:
         found = _where_numpy(source.array, bound, result_dtype)
         if sink is None:
@@ -162,6 +169,8 @@ def check_fits(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     IndexRangeError
         If it cannot.
     """
+    if dtype.itemsize == 8:
+        return
     limit = (1 << (8 * dtype.itemsize - (dtype.kind == "i"))) - 1
     for axis, n in enumerate(shape):
         if n - 1 > limit:

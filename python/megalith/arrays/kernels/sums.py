@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from megalith import _core
-from megalith.arrays.blocks import boxes, flat_start, ranges_of
-from megalith.arrays.kernels.common import (
-    check_kind,
-    thread_request,
-)
+from megalith.arrays.blocks import block_count, boxes, flat_start, ranges_of
+from megalith.arrays.kernels.common import check_kind, thread_request
 from megalith.arrays.source import is_lazy, source_of
 
 if TYPE_CHECKING:
@@ -147,13 +144,13 @@ def _reduce(
     processes: Processes,
 ) -> AnyArray:
     threads = thread_request(processes)
-    boundaries = ranges_of(source.size, blocks, processes)
-    sums = np.zeros(boundaries.size - 1, dtype)
+    sums = np.zeros(min(block_count(blocks, processes), source.size), dtype)
     if not isinstance(source, np.ndarray) and not source.streams:
         source = source.array
     if isinstance(source, np.ndarray):
-        kernel(source, boundaries, sums, threads)
+        kernel(source, None, sums, threads)
         return sums
+    boundaries = ranges_of(source.size, blocks, processes)
     # Each block is cut in pieces as the core cuts it, and the sums of pieces are summed up again by the core: the same
     # tree as in memory.
     piece = _core.SUM_PIECE
