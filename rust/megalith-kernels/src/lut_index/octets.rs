@@ -10,16 +10,23 @@
 //! before make its octets, and are overwritten by its own. One plane goes ahead, of which only squares are made, and one
 //! row of each plane, of which only pairs are of use.
 //!
+//! Where source and sink have planes that lie in memory as they are, rows below each other are as one: calls for each row
+//! would take as long as its work. What is left of the first position of a row is the end of the row before it then, and
+//! is taken for zero by a bit. The first rows of a plane see memory before it, and are walked one by one.
+//!
 //! The table is made of the kernel and the caller's table: the weights do not matter afterwards.
 
 use megalith_core::{Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
-use super::strips::{Volume, WIDTH, for_each_strip, write_row};
+use super::strips::{Volume, WIDTH, for_each_strip, write_row, write_rows};
 use super::table::{BYTES, Entry};
 
 /// Positions of a strip's plane: the squares of one plane, which are a byte each.
 const PLANE: usize = 1 << 18;
+/// Rows of a strip that are not walked with those below them: the one that goes ahead, and two behind which whatever is
+/// seen lies in the plane.
+const FIRST: usize = 3;
 
 /// What becomes of each byte; `None` if the kernel is larger, or a sum is no index.
 pub(super) fn table<L: Entry>(grid: &Grid, weights: &[i64], lut: &[L]) -> Option<[L; BYTES]> {
@@ -50,6 +57,8 @@ struct Scratch<L> {
     /// Those of the plane before.
     squares: Vec<u8>,
     out: Vec<L>,
+    /// What is made of the plane that goes ahead.
+    nothing: Vec<L>,
 }
 
 /// `sink[p] = table[the octet of p]`.
@@ -61,17 +70,23 @@ pub(super) fn run<L: Entry>(
     sink: SinkView<'_>,
 ) -> Result<()> {
     let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
-    let scratch = || Scratch { truths: Vec::new(), pairs: Vec::new(), squares: Vec::new(), out: Vec::new() };
+    let scratch =
+        || Scratch { truths: Vec::new(), pairs: Vec::new(), squares: Vec::new(), out: Vec::new(), nothing: Vec::new() };
     for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
-        let Scratch { truths, pairs, squares, out } = scratch;
+        let Scratch { truths, pairs, squares, out, nothing } = scratch;
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
+        let is_plane = L::walks_rows() && volume.has_planes(wide) && high >= FIRST;
+        let (first, below) = if is_plane { (FIRST, high + 1 - FIRST) } else { (high + 1, 0) };
         truths.resize(pitch + 1, 0);
         pairs.resize(pitch, 0);
-        squares.resize((high + 1) * pitch, 0);
-        out.resize(wide, L::default());
+        squares.resize(first * pitch + (below * wide).next_multiple_of(WIDTH), 0);
+        out.resize(wide.max(out.len()), L::default());
+        nothing.resize(below * wide, L::default());
+        let insides = insides(below, wide);
         for z in 0..=deep {
             workers.check()?;
+            let (squares, squares_below) = squares.split_at_mut(first * pitch);
             for (y, squares) in squares.chunks_exact_mut(pitch).enumerate() {
                 let (truths, is_outside) = volume.truths([z0 + z, y0 + y, x0], wide, truths);
                 let look_up = |out: &mut [L]| L::look_up_octets(truths, is_outside, pairs, squares, table, out);
@@ -80,7 +95,31 @@ pub(super) fn run<L: Entry>(
                     Some((z, y)) => write_row(&mut sink, [z, y], out, look_up),
                 }
             }
+            if below == 0 {
+                continue;
+            }
+            let Some(source_z) = (z0 + z).checked_sub(1) else {
+                // The plane before the first.
+                squares_below.fill(0);
+                continue;
+            };
+            let y = FIRST - 1;
+            let truths = volume.rows([source_z, y0 + y], below);
+            let mut look_up = |out: &mut [L]| L::look_up_rows(truths, wide, &insides, squares_below, table, out);
+            match z.checked_sub(1) {
+                None => look_up(nothing),
+                Some(z) => write_rows(&mut sink, [z, y], out, look_up),
+            }
         }
         Ok(())
     })
+}
+
+/// A bit for each position of some rows: whether it is not the first of its row.
+fn insides(rows: usize, wide: usize) -> Vec<u64> {
+    let mut insides = vec![u64::MAX; (rows * wide).div_ceil(64)];
+    for first in (0..rows).map(|row| row * wide) {
+        insides[first / 64] &= !(1 << (first % 64));
+    }
+    insides
 }

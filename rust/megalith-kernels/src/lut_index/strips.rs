@@ -14,7 +14,7 @@ use crate::simd::{multiversion, prefetch};
 pub(super) const WIDTH: usize = 64;
 /// Bytes of a cache line, and of a page, beyond whose end processors do not read ahead by themselves.
 const LINE: usize = 64;
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 /// Rows that are longer are cut.
 const ROW: usize = 1 << 12;
 /// Positions of an item of work.
@@ -63,6 +63,18 @@ impl<'a> Volume<'a> {
         for at in range.step_by(LINE) {
             prefetch::<true>(bytes.as_ptr().addr() + at + PAGE);
         }
+    }
+
+    /// Whether a sink with rows of `wide` positions, and kernels of 2 x 2 x 2, see planes that lie as they are in memory.
+    pub(super) fn has_planes(&self, wide: usize) -> bool {
+        self.bytes.is_some() && self.shape[2] == wide && self.before == [1; 3]
+    }
+
+    /// Of such planes, the truth values of `n` rows from `at` on, the row before them and the value before that.
+    pub(super) fn rows(&self, [z, y]: [usize; 2], n: usize) -> &'a [u8] {
+        let [_, high, wide] = self.shape;
+        let start = (z * high + y) * wide;
+        &self.bytes.unwrap_or_default()[start - wide - 1..start + n * wide]
     }
 
     /// `N` truth values in a row as a number, for the position under the first entry of a kernel that stands on `at`,
@@ -183,4 +195,21 @@ pub(super) fn write_row<L: super::Entry>(
     }
     write(&mut buffer[..wide]);
     sink.scatter_raw((z * high + y) * wide, &buffer[..wide]);
+}
+
+/// As [`write_row`], for the rows of a plane from one on.
+pub(super) fn write_rows<L: super::Entry>(
+    sink: &mut SinkView<'_>,
+    [z, y]: [usize; 2],
+    buffer: &mut Vec<L>,
+    write: impl FnOnce(&mut [L]),
+) {
+    let [high, wide] = [1, 2].map(|axis| sink.shape()[axis]);
+    let range = (z * high + y) * wide..(z + 1) * high * wide;
+    if let Some(rows) = sink.slice_of_mut::<L>(range.clone()) {
+        return write(rows);
+    }
+    buffer.resize(range.len().max(buffer.len()), L::default());
+    write(&mut buffer[..range.len()]);
+    sink.scatter_raw(range.start, &buffer[..range.len()]);
 }

@@ -8,7 +8,7 @@ use megalith_core::dtype::{Pod, Real};
 use megalith_core::{Result, Workers};
 
 use crate::scratch::Mask;
-use crate::simd::{multiversion, prefetch_entry};
+use crate::simd::{Level, level, multiversion, prefetch_entry};
 
 /// Sums that are looked up at once: all by one look-up where they are equal, or by one instruction.
 const RUN: usize = 16;
@@ -138,6 +138,25 @@ pub trait Entry: Pod {
     ) {
         look_up_octets(truths, is_outside, pairs, squares, table, out);
     }
+    /// Whether [`Entry::look_up_rows`] is faster than [`Entry::look_up_octets`] of each row.
+    #[doc(hidden)]
+    #[must_use]
+    fn walks_rows() -> bool {
+        false
+    }
+    /// `out = table[octets]` of rows of `wide` positions. The truth values begin with the row before and the value before
+    /// that; `insides` has a bit where there is one on the left of a position. `squares` as above.
+    #[doc(hidden)]
+    fn look_up_rows(
+        truths: &[u8],
+        wide: usize,
+        insides: &[u64],
+        squares: &mut [u8],
+        table: &[Self; BYTES],
+        out: &mut [Self],
+    ) {
+        plain_look_up_rows(truths, wide, insides, squares, table, out);
+    }
     /// `out = table[sums]`.
     #[doc(hidden)]
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
@@ -167,6 +186,19 @@ impl Entry for u8 {
         out: &mut [Self],
     ) {
         look_up_octets_of_bytes(truths, is_outside, pairs, squares, table, out);
+    }
+    fn walks_rows() -> bool {
+        level() == Level::Avx512
+    }
+    fn look_up_rows(
+        truths: &[u8],
+        wide: usize,
+        insides: &[u64],
+        squares: &mut [u8],
+        table: &[Self; BYTES],
+        out: &mut [Self],
+    ) {
+        look_up_rows(truths, wide, insides, squares, table, out);
     }
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
         look_up_bytes(sums, table, out);
@@ -239,6 +271,12 @@ multiversion!(fn look_up_octets_of_bytes[](
     = plain_look_up_octets, avx512 = avx512::look_up_octets);
 #[cfg(not(target_arch = "x86_64"))]
 use look_up_octets as look_up_octets_of_bytes;
+#[cfg(target_arch = "x86_64")]
+multiversion!(fn look_up_rows[](
+    truths: &[u8], wide: usize, insides: &[u64], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
+    = plain_look_up_rows, avx512 = avx512::look_up_rows);
+#[cfg(not(target_arch = "x86_64"))]
+use plain_look_up_rows as look_up_rows;
 multiversion!(fn take[L: Entry](sums: &[i32], lut: &[L], is_far: bool, out: &mut [L]) -> () = plain_take);
 multiversion!(fn look_up_bits[](sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize>
     = plain_look_up_bits);
@@ -425,6 +463,25 @@ fn plain_look_up_octets<L: Entry>(
         if let Some(out) = outs.next() {
             plain_look_up_bytes(&octets, table, out);
         }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_look_up_rows<L: Entry>(
+    truths: &[u8],
+    wide: usize,
+    insides: &[u64],
+    squares: &mut [u8],
+    table: &[L; BYTES],
+    out: &mut [L],
+) {
+    for (p, slot) in out.iter_mut().enumerate() {
+        let is_inside = (insides[p / 64] >> (p % 64)) as u8 & 1;
+        let pair = |at: usize| truths[at].min(is_inside) | truths[at + 1].min(1) << 1;
+        let square = pair(p) | pair(p + wide) << 2;
+        *slot = table[usize::from(squares[p] | square << 4)];
+        squares[p] = square;
     }
 }
 

@@ -266,7 +266,7 @@ fn sums_below_256_are_bytes_at_each_level() {
 fn small_kernels_see_the_same_wherever_truth_values_lie_at_each_level() {
     let bytes = [0u8, 0, 0, 1, 2, 128, 255];
     let exact = |value: Bool8| i64::from(value.0 != 0);
-    let shapes = [[3, 5, 33], [2, 3, 64], [4, 2, 129], [2, 70, 4200], [9000, 8, 32]];
+    let shapes = [[3, 5, 33], [2, 3, 64], [4, 2, 129], [3, 9, 67], [2, 70, 4200], [3, 300, 1000], [9000, 8, 32]];
     let kernels = [[2, 2, 2], [1, 2, 2], [2, 1, 2], [2, 2, 1], [1, 1, 1]];
     for (k, (shape, kernel_shape)) in shapes.into_iter().flat_map(|s| kernels.map(|k| (s, k))).enumerate() {
         let [deep, high, wide] = shape;

@@ -1,15 +1,18 @@
 //! 64 bytes looked up at once, or 16 bits.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_and_si512, _mm512_cvtepi32_epi8, _mm512_mask_blend_epi8, _mm512_mask_expand_epi8, _mm512_min_epu8,
-    _mm512_movepi8_mask, _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_setzero_si512, _mm512_slli_epi16, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_test_epi8_mask,
+    __m512i, _mm512_and_si512, _mm512_cvtepi32_epi8, _mm512_mask_add_epi8, _mm512_mask_blend_epi8,
+    _mm512_mask_expand_epi8, _mm512_maskz_mov_epi8, _mm512_min_epu8, _mm512_movepi8_mask, _mm512_or_si512,
+    _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi16,
+    _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_test_epi8_mask,
 };
 
 use bytemuck::{cast, cast_slice};
 
+use super::super::strips::PAGE;
 use super::{AHEAD, BYTES, RUN, fetch, plain_look_up_bytes, plain_look_up_octets, plain_pack, plain_take_bits};
 use crate::simd::avx512::gather;
+use crate::simd::prefetch;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -101,6 +104,61 @@ pub(super) fn look_up_octets(
     }
     if !end.is_empty() {
         end.copy_from_slice(&look_up(&truths[n], &next[n], &mut pairs[n], &mut squares[n])[..end.len()]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+pub(super) fn look_up_rows(
+    truths: &[u8],
+    wide: usize,
+    insides: &[u64],
+    squares: &mut [u8],
+    table: &[u8; BYTES],
+    out: &mut [u8],
+) {
+    let parts = [0, 1, wide, wide + 1].map(|start| truths[start..start + out.len()].as_chunks());
+    let (out, end) = out.as_chunks_mut();
+    let ((insides, last_inside), (squares, last_squares)) =
+        (insides.split_at(out.len()), squares.as_chunks_mut().0.split_at_mut(out.len()));
+    look_up_blocks(parts.map(|(blocks, _)| blocks), insides, squares, table, out);
+    if !end.is_empty() {
+        let mut last = [[[0; 64]]; 5];
+        for (block, (_, rest)) in last.iter_mut().zip(parts) {
+            block[0][..rest.len()].copy_from_slice(rest);
+        }
+        let [corner, above, left, here, out] = &mut last;
+        look_up_blocks([corner, above, left, here], last_inside, last_squares, table, out);
+        end.copy_from_slice(&out[0][..end.len()]);
+    }
+}
+
+/// [`look_up_rows`] of whole blocks: of the values left of the one above each position, above it, left of it, and there.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn look_up_blocks(
+    parts: [&[[u8; 64]]; 4],
+    insides: &[u64],
+    squares: &mut [[u8; 64]],
+    table: &[u8; BYTES],
+    out: &mut [[u8; 64]],
+) {
+    let [a, b, c, d]: [__m512i; 4] = cast(*table);
+    let [one, two, four, eight] = [1, 2, 4, 8].map(|bit| _mm512_set1_epi8(bit));
+    let truths = |bytes: [u8; 64]| _mm512_test_epi8_mask(cast(bytes), cast(bytes));
+    let n = out.len();
+    let [corner, above, left, here] = parts.map(|blocks| &blocks[..n]);
+    let (insides, squares) = (&insides[..n], &mut squares[..n]);
+    for k in 0..n {
+        prefetch::<true>(here[k].as_ptr().addr() + PAGE);
+        let square = _mm512_maskz_mov_epi8(truths(corner[k]) & insides[k], one);
+        let square = _mm512_mask_add_epi8(square, truths(above[k]), square, two);
+        let square = _mm512_mask_add_epi8(square, truths(left[k]) & insides[k], square, four);
+        let square = _mm512_mask_add_epi8(square, truths(here[k]), square, eight);
+        // Squares are below 16, so that no bit leaves its byte.
+        let octets = _mm512_or_si512(cast(squares[k]), _mm512_slli_epi16::<4>(square));
+        squares[k] = cast(square);
+        let (low, high) = (_mm512_permutex2var_epi8(a, octets, b), _mm512_permutex2var_epi8(c, octets, d));
+        out[k] = cast(_mm512_mask_blend_epi8(_mm512_movepi8_mask(octets), low, high));
     }
 }
 
