@@ -15,9 +15,11 @@
 //! 1. An item begins with a word, so that no two write the same one; its first entries may stand before its own.
 //! 2. Each entry is compared with the next on the way. If one is not below the next, the map is given up.
 //! 3. An offset below zero is the same with both places exchanged.
-//! 4. The pairs are written from the map alone, so that a list that another thread changes is read no second time.
+//! 4. What an item has both partners of is counted while it is in the cache, the rest when all of the map is made.
+//! 5. The pairs are written from the map alone, so that a list that another thread changes is read no second time.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use megalith_core::blocks::{split_mut, zeros};
 use megalith_core::dtype::Integer;
@@ -139,10 +141,19 @@ pub(super) fn find<T: Integer>(
     let lengths: Vec<_> = starts.windows(2).map(|ends| ends[1] - ends[0]).collect();
     let lines: Vec<_> = starts.windows(2).map(|ends| ends[1].div_ceil(LINE) - ends[0].div_ceil(LINE)).collect();
     let mut made = vec![None; lengths.len()];
+    let n_low = ((span - distance) / WORD as u64) as usize + 1;
+    let counts = Counts {
+        blocks: (0..n_low.div_ceil(BLOCK)).map(|_| AtomicUsize::new(0)).collect(),
+        far: (distance / WORD as u64) as usize,
+        shift: (distance % WORD as u64) as u32,
+    };
+    // The last words of an item have partners in the next one.
+    let inner = |words: usize| words.saturating_sub(counts.far + 1);
     let items = split_mut(mask.words_mut(), &lengths).into_iter().zip(split_mut(&mut ranks, &lines));
     let items = items.zip(&mut made).enumerate().map(|(k, ((words, ranks), made))| (k, words, ranks, made)).collect();
     workers.for_each_with(items, Flags::new, |flags, (k, words, ranks, made)| {
         *made = make(values, base, k * ITEM, starts[k], words, ranks, flags);
+        counts.add(words, starts[k], 0..inner(words.len()));
         Ok(())
     })?;
     let mut end = 0;
@@ -155,13 +166,35 @@ pub(super) fn find<T: Integer>(
     if end != values.len() {
         return Ok(None);
     }
-    let n_low = ((span - distance) / WORD as u64) as usize + 1;
-    let map = Bitmap { mask, ranks, distance, is_forward: offset >= 0, n_low };
-    let counts = workers.map((0..n_low.div_ceil(BLOCK)).collect(), |block| {
-        let (low, high, shift) = map.block(block);
-        Ok(count(low, high, shift))
+    let words = mask.words();
+    let outer = starts.windows(2).map(|ends| ends[0] + inner(ends[1] - ends[0])..ends[1].min(n_low)).collect();
+    workers.for_each(outer, |range| {
+        counts.add(words, 0, range);
+        Ok(())
     })?;
-    Ok(Some((map, counts)))
+    let counts = counts.blocks.into_iter().map(AtomicUsize::into_inner).collect();
+    Ok(Some((Bitmap { mask, ranks, distance, is_forward: offset >= 0, n_low }, counts)))
+}
+
+/// How many pairs each block has.
+struct Counts {
+    blocks: Vec<AtomicUsize>,
+    /// Words and bits that partners lie apart.
+    far: usize,
+    shift: u32,
+}
+
+impl Counts {
+    /// Add the pairs whose lower bits are in a range of `words`, the first of which has the number `start`.
+    fn add(&self, words: &[u64], start: usize, mut range: Range<usize>) {
+        while !range.is_empty() {
+            let block = (start + range.start) / BLOCK;
+            let part = range.start..range.end.min((block + 1) * BLOCK - start);
+            let high = &words[part.start + self.far..=part.end + self.far];
+            self.blocks[block].fetch_add(count(&words[part.clone()], high, self.shift), Ordering::Relaxed);
+            range.start = part.end;
+        }
+    }
 }
 
 multiversion! {
