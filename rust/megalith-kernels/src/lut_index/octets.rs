@@ -24,6 +24,8 @@ use super::table::{BYTES, Entry};
 
 /// Positions of a strip's plane: the squares of one plane, which are a byte each.
 const PLANE: usize = 1 << 18;
+/// Bytes of a sink that will have left the caches before anybody reads them: they do not go there. Tests have less memory.
+const LARGE: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
 /// Rows of a strip that are not walked with those below them: the one that goes ahead, and two behind which whatever is
 /// seen lies in the plane.
 const FIRST: usize = 3;
@@ -70,6 +72,7 @@ pub(super) fn run<L: Entry>(
     sink: SinkView<'_>,
 ) -> Result<()> {
     let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
+    let is_large = size_of::<L>() * sink.len() >= LARGE;
     let scratch =
         || Scratch { truths: Vec::new(), pairs: Vec::new(), squares: Vec::new(), out: Vec::new(), nothing: Vec::new() };
     for_each_strip(workers, sink, PLANE, scratch, |scratch, [z0, y0, x0], mut sink| {
@@ -80,7 +83,7 @@ pub(super) fn run<L: Entry>(
         let (first, below) = if is_plane { (FIRST, high + 1 - FIRST) } else { (high + 1, 0) };
         truths.resize(pitch + 1, 0);
         pairs.resize(pitch, 0);
-        squares.resize(first * pitch + (below * wide).next_multiple_of(WIDTH), 0);
+        squares.resize(first * pitch + below * wide, 0);
         out.resize(wide.max(out.len()), L::default());
         nothing.resize(below * wide, L::default());
         let insides = insides(below, wide);
@@ -105,7 +108,8 @@ pub(super) fn run<L: Entry>(
             };
             let y = FIRST - 1;
             let truths = volume.rows([source_z, y0 + y], below);
-            let mut look_up = |out: &mut [L]| L::look_up_rows(truths, wide, &insides, squares_below, table, out);
+            let mut look_up =
+                |out: &mut [L]| L::look_up_rows(truths, wide, &insides, squares_below, table, out, is_large);
             match z.checked_sub(1) {
                 None => look_up(nothing),
                 Some(z) => write_rows(&mut sink, [z, y], out, look_up),
@@ -115,9 +119,9 @@ pub(super) fn run<L: Entry>(
     })
 }
 
-/// A bit for each position of some rows: whether it is not the first of its row.
+/// A bit for each position of some rows, and a word more: whether it is not the first of its row.
 fn insides(rows: usize, wide: usize) -> Vec<u64> {
-    let mut insides = vec![u64::MAX; (rows * wide).div_ceil(64)];
+    let mut insides = vec![u64::MAX; (rows * wide).div_ceil(64) + 1];
     for first in (0..rows).map(|row| row * wide) {
         insides[first / 64] &= !(1 << (first % 64));
     }

@@ -145,7 +145,8 @@ pub trait Entry: Pod {
         false
     }
     /// `out = table[octets]` of rows of `wide` positions. The truth values begin with the row before and the value before
-    /// that; `insides` has a bit where there is one on the left of a position. `squares` as above.
+    /// that; `insides`, a word longer than it needs to be, has a bit where there is one on the left of a position. `squares`
+    /// as above. What `is_large` is written past the caches.
     #[doc(hidden)]
     fn look_up_rows(
         truths: &[u8],
@@ -154,8 +155,9 @@ pub trait Entry: Pod {
         squares: &mut [u8],
         table: &[Self; BYTES],
         out: &mut [Self],
+        _is_large: bool,
     ) {
-        plain_look_up_rows(truths, wide, insides, squares, table, out);
+        plain_look_up_rows(truths, wide, insides, squares, table, out, false);
     }
     /// `out = table[sums]`.
     #[doc(hidden)]
@@ -197,8 +199,9 @@ impl Entry for u8 {
         squares: &mut [u8],
         table: &[Self; BYTES],
         out: &mut [Self],
+        is_large: bool,
     ) {
-        look_up_rows(truths, wide, insides, squares, table, out);
+        look_up_rows(truths, wide, insides, squares, table, out, is_large);
     }
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
         look_up_bytes(sums, table, out);
@@ -273,8 +276,8 @@ multiversion!(fn look_up_octets_of_bytes[](
 use look_up_octets as look_up_octets_of_bytes;
 #[cfg(target_arch = "x86_64")]
 multiversion!(fn look_up_rows[](
-    truths: &[u8], wide: usize, insides: &[u64], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8]) -> ()
-    = plain_look_up_rows, avx512 = avx512::look_up_rows);
+    truths: &[u8], wide: usize, insides: &[u64], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8], is_large: bool
+    ) -> () = plain_look_up_rows, avx512 = avx512::look_up_rows);
 #[cfg(not(target_arch = "x86_64"))]
 use plain_look_up_rows as look_up_rows;
 multiversion!(fn take[L: Entry](sums: &[i32], lut: &[L], is_far: bool, out: &mut [L]) -> () = plain_take);
@@ -475,6 +478,7 @@ fn plain_look_up_rows<L: Entry>(
     squares: &mut [u8],
     table: &[L; BYTES],
     out: &mut [L],
+    _is_large: bool,
 ) {
     for (p, slot) in out.iter_mut().enumerate() {
         let is_inside = (insides[p / 64] >> (p % 64)) as u8 & 1;

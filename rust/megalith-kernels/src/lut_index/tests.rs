@@ -266,7 +266,9 @@ fn sums_below_256_are_bytes_at_each_level() {
 fn small_kernels_see_the_same_wherever_truth_values_lie_at_each_level() {
     let bytes = [0u8, 0, 0, 1, 2, 128, 255];
     let exact = |value: Bool8| i64::from(value.0 != 0);
-    let shapes = [[3, 5, 33], [2, 3, 64], [4, 2, 129], [3, 9, 67], [2, 70, 4200], [3, 300, 1000], [9000, 8, 32]];
+    let mut shapes = vec![[3, 5, 33], [2, 3, 64], [4, 2, 129], [2, 70, 4200], [3, 300, 1000], [9000, 8, 32]];
+    // Rows that are walked as one, of any length.
+    shapes.extend((32..96).map(|wide| [3, 6, wide]));
     let kernels = [[2, 2, 2], [1, 2, 2], [2, 1, 2], [2, 2, 1], [1, 1, 1]];
     for (k, (shape, kernel_shape)) in shapes.into_iter().flat_map(|s| kernels.map(|k| (s, k))).enumerate() {
         let [deep, high, wide] = shape;
@@ -293,8 +295,10 @@ fn small_kernels_see_the_same_wherever_truth_values_lie_at_each_level() {
         let (narrow, wide): (Vec<u8>, Vec<u16>) = (0..256).map(|k: u16| ((k * 7) as u8, k * 77)).unzip();
         for (source, level) in sources.iter().flat_map(|source| Level::ALL.map(|level| (source, level))) {
             set_level(level);
-            let mut out = vec![9u8; masks.len()];
-            let sink = SinkView::from_slice(&mut out, &shape);
+            // Anywhere in a line of memory.
+            let mut room = vec![9u8; masks.len() + 64];
+            let out = &mut room[k * 13 % 64..][..masks.len()];
+            let sink = SinkView::from_slice(out, &shape);
             on(2, |w| apply_lut_to_index(w, source.clone(), DType::Bool, &kernel, &narrow, sink, &[0; 3])).unwrap();
             assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == narrow[sum as usize]));
             let mut out = vec![9u16; masks.len()];

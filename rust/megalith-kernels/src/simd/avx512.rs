@@ -1,6 +1,10 @@
-//! What reads memory by a vector of places.
+//! What reads memory by a vector of places, and what writes it past the caches.
 
-use std::arch::x86_64::{__m512i, _mm512_cmplt_epu32_mask, _mm512_i32gather_epi32, _mm512_set1_epi32};
+use std::arch::x86_64::{
+    __m512i, _mm_sfence, _mm512_cmplt_epu32_mask, _mm512_i32gather_epi32, _mm512_set1_epi32, _mm512_stream_si512,
+};
+
+use bytemuck::cast;
 
 /// The entries of sixteen indices, if the table has them all; none of a table that has more entries than the
 /// instruction, to which indices are signed, can tell apart.
@@ -15,4 +19,25 @@ pub(crate) fn gather(table: &[[u8; 4]], indices: __m512i) -> Option<__m512i> {
     // SAFETY: each index is below `size`, as just compared without signs, so its four bytes are an entry of `table`, at
     // a distance that fits a signed index; the entries can be read as long as `table` is borrowed.
     Some(unsafe { _mm512_i32gather_epi32::<4>(indices, table.as_ptr().cast()) })
+}
+
+/// Write 64 bytes past the caches, if they are a line of memory; [`streamed`] is to be called behind the last.
+#[inline]
+#[target_feature(enable = "avx512f")]
+#[allow(unsafe_code)]
+pub(crate) fn stream(line: &mut [u8; 64], value: __m512i) {
+    if line.as_ptr().addr().is_multiple_of(64) {
+        // SAFETY: 64 bytes that nobody else has as long as they are borrowed, aligned as just looked at; this thread
+        // reads them in order, others after `streamed`.
+        unsafe { _mm512_stream_si512(line.as_mut_ptr().cast(), value) }
+    } else {
+        *line = cast(value);
+    }
+}
+
+/// Other threads see all that was written past the caches before what is written from now on.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn streamed() {
+    _mm_sfence();
 }

@@ -11,7 +11,7 @@ use bytemuck::{cast, cast_slice};
 
 use super::super::strips::PAGE;
 use super::{AHEAD, BYTES, RUN, fetch, plain_look_up_bytes, plain_look_up_octets, plain_pack, plain_take_bits};
-use crate::simd::avx512::gather;
+use crate::simd::avx512::{gather, stream, streamed};
 use crate::simd::prefetch;
 
 #[inline]
@@ -107,6 +107,7 @@ pub(super) fn look_up_octets(
     }
 }
 
+/// Lines of memory are written whole, what is before the first and behind the last by itself.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(super) fn look_up_rows(
@@ -116,28 +117,41 @@ pub(super) fn look_up_rows(
     squares: &mut [u8],
     table: &[u8; BYTES],
     out: &mut [u8],
+    is_large: bool,
 ) {
-    let parts = [0, 1, wide, wide + 1].map(|start| truths[start..start + out.len()].as_chunks());
-    let (out, end) = out.as_chunks_mut();
-    let ((insides, last_inside), (squares, last_squares)) =
-        (insides.split_at(out.len()), squares.as_chunks_mut().0.split_at_mut(out.len()));
-    look_up_blocks(parts.map(|(blocks, _)| blocks), insides, squares, table, out);
-    if !end.is_empty() {
-        let mut last = [[[0; 64]]; 5];
-        for (block, (_, rest)) in last.iter_mut().zip(parts) {
-            block[0][..rest.len()].copy_from_slice(rest);
+    let starts = [0, 1, wide, wide + 1];
+    let inside = |at: usize| insides[at / 64] >> (at % 64) | insides[at / 64 + 1] << 1 << (63 - at % 64);
+    let first = out.as_ptr().align_offset(64).min(out.len());
+    let (head, rest) = out.split_at_mut(first);
+    let (lines, tail) = rest.as_chunks_mut::<64>();
+    let last = first + 64 * lines.len();
+    for (at, out) in [(0, head), (last, tail)].into_iter().filter(|(_, out)| !out.is_empty()) {
+        let n = out.len();
+        let mut blocks = [[[0; 64]]; 6];
+        for (block, start) in blocks.iter_mut().zip(starts) {
+            block[0][..n].copy_from_slice(&truths[start + at..][..n]);
         }
-        let [corner, above, left, here, out] = &mut last;
-        look_up_blocks([corner, above, left, here], last_inside, last_squares, table, out);
-        end.copy_from_slice(&out[0][..end.len()]);
+        let [corner, above, left, here, square, found] = &mut blocks;
+        square[0][..n].copy_from_slice(&squares[at..][..n]);
+        look_up_lines::<false>([corner, above, left, here], |_| inside(at), square, table, found);
+        squares[at..][..n].copy_from_slice(&square[0][..n]);
+        out.copy_from_slice(&found[0][..n]);
+    }
+    let parts = starts.map(|start| truths[start + first..start + last].as_chunks().0);
+    let (inside, squares) = (|k: usize| inside(first + 64 * k), squares[first..last].as_chunks_mut().0);
+    if is_large {
+        look_up_lines::<true>(parts, inside, squares, table, lines);
+        streamed();
+    } else {
+        look_up_lines::<false>(parts, inside, squares, table, lines);
     }
 }
 
-/// [`look_up_rows`] of whole blocks: of the values left of the one above each position, above it, left of it, and there.
+/// [`look_up_rows`] of blocks: of the values left of the one above each position, above it, left of it, and there.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn look_up_blocks(
+fn look_up_lines<const STREAM: bool>(
     parts: [&[[u8; 64]]; 4],
-    insides: &[u64],
+    inside: impl Fn(usize) -> u64,
     squares: &mut [[u8; 64]],
     table: &[u8; BYTES],
     out: &mut [[u8; 64]],
@@ -147,18 +161,24 @@ fn look_up_blocks(
     let truths = |bytes: [u8; 64]| _mm512_test_epi8_mask(cast(bytes), cast(bytes));
     let n = out.len();
     let [corner, above, left, here] = parts.map(|blocks| &blocks[..n]);
-    let (insides, squares) = (&insides[..n], &mut squares[..n]);
+    let squares = &mut squares[..n];
     for k in 0..n {
         prefetch::<true>(here[k].as_ptr().addr() + PAGE);
-        let square = _mm512_maskz_mov_epi8(truths(corner[k]) & insides[k], one);
+        let inside = inside(k);
+        let square = _mm512_maskz_mov_epi8(truths(corner[k]) & inside, one);
         let square = _mm512_mask_add_epi8(square, truths(above[k]), square, two);
-        let square = _mm512_mask_add_epi8(square, truths(left[k]) & insides[k], square, four);
+        let square = _mm512_mask_add_epi8(square, truths(left[k]) & inside, square, four);
         let square = _mm512_mask_add_epi8(square, truths(here[k]), square, eight);
         // Squares are below 16, so that no bit leaves its byte.
         let octets = _mm512_or_si512(cast(squares[k]), _mm512_slli_epi16::<4>(square));
         squares[k] = cast(square);
         let (low, high) = (_mm512_permutex2var_epi8(a, octets, b), _mm512_permutex2var_epi8(c, octets, d));
-        out[k] = cast(_mm512_mask_blend_epi8(_mm512_movepi8_mask(octets), low, high));
+        let found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(octets), low, high);
+        if STREAM {
+            stream(&mut out[k], found);
+        } else {
+            out[k] = cast(found);
+        }
     }
 }
 
