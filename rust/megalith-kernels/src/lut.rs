@@ -26,6 +26,8 @@ use megalith_core::{Error, Pod, Result, SinkView, SourceView, Workers};
 
 use bytes::Bytes;
 
+use crate::simd::LARGE;
+
 /// Bytes of the values or of the entries of a tile, whichever are more: the scratch of a thread stays near a MiB.
 const TILE_BYTES: usize = 1 << 20;
 
@@ -90,7 +92,7 @@ pub fn apply_lut<S: Integer, L: Pod>(
     mode: Mode,
 ) -> Result<()> {
     if size_of::<S>() == 1 {
-        let bytes = Bytes::new::<S>(lut, mode);
+        let bytes = Bytes::new::<S>(lut, mode, size_of::<L>() * sink.len() >= LARGE);
         let look_up =
             |values: &[u8], out: &mut [L]| bytes.look_up(values, out).map_err(|byte| S::from_index(byte.into()));
         let tile = tile_by(bytes_of, look_up);

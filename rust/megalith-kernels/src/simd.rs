@@ -15,6 +15,10 @@ pub(crate) mod avx512;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+/// Bytes of a result that will have left the caches before anybody reads them: they need not go there. Tests have less
+/// memory.
+pub(crate) const LARGE: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
+
 /// The instructions a kernel may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]

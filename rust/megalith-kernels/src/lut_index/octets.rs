@@ -21,11 +21,10 @@ use megalith_core::{Result, SinkView, SourceView, Workers};
 use super::boxes::Grid;
 use super::strips::{Volume, WIDTH, for_each_strip, write_row, write_rows};
 use super::table::{BYTES, Entry};
+use crate::simd::LARGE;
 
 /// Positions of a strip's plane: the squares of one plane, which are a byte each.
 const PLANE: usize = 1 << 18;
-/// Bytes of a sink that will have left the caches before anybody reads them: they do not go there. Tests have less memory.
-const LARGE: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
 /// Rows of a strip that are not walked with those below them: the one that goes ahead, and two behind which whatever is
 /// seen lies in the plane.
 const FIRST: usize = 3;

@@ -12,9 +12,9 @@ const LANES: usize = 32;
 
 /// Entries of larger sizes are loaded one by one, which is as fast.
 #[target_feature(enable = "avx2")]
-pub(super) fn look_up<L: bytemuck::Pod>(values: &[u8], table: &[L; 256], out: &mut [L]) -> u8 {
+pub(super) fn look_up<L: bytemuck::Pod>(values: &[u8], table: &[L; 256], out: &mut [L], is_large: bool) -> u8 {
     if size_of::<L>() != 1 {
-        return super::plain(values, table, out);
+        return super::plain(values, table, out, is_large);
     }
     let parts: [[u8; 16]; 16] = cast(<[u8; 256]>::try_from(cast_slice(table)).expect("256 entries of a byte"));
     let parts = parts.map(|part| _mm256_broadcastsi128_si256(cast(part)));
@@ -26,7 +26,7 @@ pub(super) fn look_up<L: bytemuck::Pod>(values: &[u8], table: &[L; 256], out: &m
         largest = _mm256_max_epu8(largest, values);
         *slot = cast(entries(values, &parts));
     }
-    let last = super::plain(tail, &cast::<_, [u8; 256]>(<[L; 256]>::clone(table)), rest);
+    let last = super::plain(tail, &cast::<_, [u8; 256]>(<[L; 256]>::clone(table)), rest, is_large);
     super::largest(&cast::<_, [u8; LANES]>(largest)).max(last)
 }
 

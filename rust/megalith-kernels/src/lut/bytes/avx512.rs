@@ -2,6 +2,8 @@
 //!
 //! `vpermi2b` looks 64 bytes up in half a plane; the top bit of each says which half it was. The bytes of the planes are
 //! put together by unpacking, which works inside of 16 bytes: so the values are permuted first.
+//!
+//! Large results are written past the caches, whole lines of memory at a time.
 
 use std::arch::x86_64::{
     __m512i, _mm512_mask_blend_epi8, _mm512_max_epu8, _mm512_movepi8_mask, _mm512_permutex2var_epi8,
@@ -11,18 +13,20 @@ use std::arch::x86_64::{
 
 use bytemuck::{cast, cast_slice, cast_slice_mut};
 
+use crate::simd::avx512::{stream, streamed};
+
 /// Bytes of a vector, and values looked up at once.
 const LANES: usize = 64;
 
 /// Entries of larger sizes are loaded one by one: there are not enough registers for their planes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(super) fn look_up<L: bytemuck::Pod>(values: &[u8], table: &[L; 256], out: &mut [L]) -> u8 {
+pub(super) fn look_up<L: bytemuck::Pod>(values: &[u8], table: &[L; 256], out: &mut [L], is_large: bool) -> u8 {
     let bytes = cast_slice(table);
     match size_of::<L>() {
-        1 => each(values, cast_slice_mut(out), &planes::<1>(bytes), |v, [plane]| [entries(v, plane)]),
-        2 => each(values, cast_slice_mut(out), &planes::<2>(bytes), |v, planes| pairs(v, planes)),
-        4 => each(values, cast_slice_mut(out), &planes::<4>(bytes), |v, planes| quads(v, planes)),
-        _ => super::plain(values, table, out),
+        1 => each(values, cast_slice_mut(out), &planes::<1>(bytes), is_large, |v, [plane]| [entries(v, plane)]),
+        2 => each(values, cast_slice_mut(out), &planes::<2>(bytes), is_large, |v, planes| pairs(v, planes)),
+        4 => each(values, cast_slice_mut(out), &planes::<4>(bytes), is_large, |v, planes| quads(v, planes)),
+        _ => super::plain(values, table, out, is_large),
     }
 }
 
@@ -39,24 +43,34 @@ fn each<const N: usize>(
     values: &[u8],
     out: &mut [u8],
     planes: &[Plane; N],
+    is_large: bool,
     entries: impl Fn(__m512i, &[Plane; N]) -> [__m512i; N],
 ) -> u8 {
     let mut largest = _mm512_setzero_si512();
+    let first = if is_large { (out.as_ptr().align_offset(LANES) / N).min(values.len()) } else { 0 };
+    let ((head, values), (start, out)) = (values.split_at(first), out.split_at_mut(first * N));
     let (vectors, tail) = values.as_chunks::<LANES>();
     let (slots, rest) = out.split_at_mut(vectors.len() * LANES * N);
     for (&values, slots) in vectors.iter().zip(slots.chunks_exact_mut(LANES * N)) {
         let values = cast(values);
         largest = _mm512_max_epu8(largest, values);
         for (slot, vector) in slots.as_chunks_mut::<LANES>().0.iter_mut().zip(entries(values, planes)) {
-            *slot = cast(vector);
+            if is_large {
+                stream(slot, vector);
+            } else {
+                *slot = cast(vector);
+            }
         }
     }
-    if !tail.is_empty() {
-        let mut last = [0; LANES];
-        last[..tail.len()].copy_from_slice(tail);
-        let values = cast(last);
+    if is_large {
+        streamed();
+    }
+    for (end, out) in [(head, start), (tail, rest)].into_iter().filter(|(end, _)| !end.is_empty()) {
+        let mut values = [0; LANES];
+        values[..end.len()].copy_from_slice(end);
+        let values = cast(values);
         largest = _mm512_max_epu8(largest, values);
-        rest.copy_from_slice(&cast_slice(&entries(values, planes))[..rest.len()]);
+        out.copy_from_slice(&cast_slice(&entries(values, planes))[..out.len()]);
     }
     super::largest(&cast::<_, [u8; LANES]>(largest))
 }
