@@ -92,13 +92,15 @@ pub fn apply_lut<S: Integer, L: Pod>(
     mode: Mode,
 ) -> Result<()> {
     if size_of::<S>() == 1 {
-        let bytes = Bytes::new::<S>(lut, mode, size_of::<L>() * sink.len() >= LARGE);
-        let look_up =
-            |values: &[u8], out: &mut [L]| bytes.look_up(values, out).map_err(|byte| S::from_index(byte.into()));
+        let bytes = Bytes::new::<S>(lut, mode);
+        let is_large = size_of::<L>() * sink.len() >= LARGE;
+        let look_up = |values: &[u8], out: &mut [L], is_sink: bool| {
+            bytes.look_up(values, out, is_sink && is_large).map_err(|byte| S::from_index(byte.into()))
+        };
         let tile = tile_by(bytes_of, look_up);
         return run::<S, _>(workers, input, lut.len(), sink, mode, tile);
     }
-    let look_up = |values: &[S], out: &mut [L]| words::look_up(values, lut, mode, out);
+    let look_up = |values: &[S], out: &mut [L], _| words::look_up(values, lut, mode, out);
     let tile = tile_by(values_of, look_up);
     run::<S, _>(workers, input, lut.len(), sink, mode, tile)
 }
@@ -124,11 +126,12 @@ fn values_of<'s, S: Integer>(view: &'s SourceView<'_>, is_written: bool, copy: &
     copy
 }
 
-/// What is done with a tile: read it, look it up, and write the entries where they belong.
+/// What is done with a tile: read it, look it up, and write the entries where they belong. `look_up` is told whether that
+/// is where it writes.
 #[allow(clippy::type_complexity)] // One closure, named by what it takes.
 fn tile_by<V, L: Pod, S>(
     read: Read<V>,
-    look_up: impl Fn(&[V], &mut [L]) -> Result<(), S>,
+    look_up: impl Fn(&[V], &mut [L], bool) -> Result<(), S>,
 ) -> impl Fn(&mut (Vec<V>, Vec<L>), Option<&SourceView<'_>>, &mut SinkView<'_>) -> Result<(), S> {
     move |(copy, entries), source, sink| {
         let values = if let Some(source) = source {
@@ -138,10 +141,10 @@ fn tile_by<V, L: Pod, S>(
             &copy[..]
         };
         if let Some(out) = sink.as_mut_slice::<L>() {
-            return look_up(values, out);
+            return look_up(values, out, true);
         }
         entries.resize(values.len(), L::default());
-        look_up(values, entries)?;
+        look_up(values, entries, false)?;
         sink.scatter_raw(0, entries);
         Ok(())
     }

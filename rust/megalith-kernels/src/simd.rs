@@ -15,8 +15,8 @@ pub(crate) mod avx512;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Bytes of a result that will have left the caches before anybody reads them: they need not go there. Tests have less
-/// memory.
+/// Bytes of a result, much of which will have left the caches before anybody reads it: it need not go there, where memory
+/// would have to be read before it is overwritten. Tests have less memory.
 pub(crate) const LARGE: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
 
 /// The instructions a kernel may use.

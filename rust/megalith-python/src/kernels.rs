@@ -296,7 +296,7 @@ pub(crate) fn correlate1d(
 }
 
 /// Boundaries, which are contiguous int64, as positions; negative ones become positions no array has. Without any, those
-/// of even blocks of `len` elements.
+/// that cut `len` elements into even blocks.
 fn positions(boundaries: Option<Array<'_, '_>>, len: usize, blocks: usize) -> PyResult<Vec<usize>> {
     match (boundaries, NonZeroUsize::new(blocks)) {
         (Some(boundaries), _) => {

@@ -150,7 +150,7 @@ def _reduce(
     if isinstance(source, np.ndarray):
         kernel(source, None, sums, threads)
         return sums
-    boundaries = ranges_of(source.size, blocks, processes)
+    boundaries = ranges_of(source.size, max(sums.size, 1), processes)
     # Each block is cut in pieces as the core cuts it, and the sums of pieces are summed up again by the core: the same
     # tree as in memory.
     piece = _core.SUM_PIECE

@@ -22,28 +22,24 @@ pub(super) struct Bytes<L> {
     table: [L; 256],
     /// The first byte without an entry; all behind it have none either.
     limit: usize,
-    /// Whether the result need not go through the caches.
-    is_large: bool,
 }
 
 impl<L: Pod> Bytes<L> {
     /// The entries for bytes that are an `S`.
-    pub(super) fn new<S: Integer>(lut: &[L], mode: Mode, is_large: bool) -> Self {
+    pub(super) fn new<S: Integer>(lut: &[L], mode: Mode) -> Self {
         let mut table = [L::default(); 256];
         for (byte, slot) in table.iter_mut().enumerate() {
             // Negative ones come last: a byte without an entry is never followed by one that has one.
-            let Some(i) = index_of(S::from_index(byte), lut.len(), mode) else {
-                return Self { table, limit: byte, is_large };
-            };
+            let Some(i) = index_of(S::from_index(byte), lut.len(), mode) else { return Self { table, limit: byte } };
             *slot = lut[i];
         }
-        Self { table, limit: 256, is_large }
+        Self { table, limit: 256 }
     }
 
-    /// `out[i] = table[values[i]]`; the largest value is the error where it has no entry.
-    pub(super) fn look_up(&self, values: &[u8], out: &mut [L]) -> Result<(), u8> {
+    /// `out[i] = table[values[i]]`, past the caches if `is_large`; the largest value is the error where it has no entry.
+    pub(super) fn look_up(&self, values: &[u8], out: &mut [L], is_large: bool) -> Result<(), u8> {
         assert_eq!(values.len(), out.len(), "a slot for each value");
-        let largest = look_up(values, &self.table, out, self.is_large);
+        let largest = look_up(values, &self.table, out, is_large);
         if values.is_empty() || usize::from(largest) < self.limit { Ok(()) } else { Err(largest) }
     }
 }
@@ -83,11 +79,11 @@ mod tests {
         let values: Vec<u8> = (0..400usize).map(|k| (k * k * 31 % 253) as u8).collect();
         for (level, is_large) in Level::ALL.into_iter().flat_map(|level| [(level, false), (level, true)]) {
             set_level(level);
-            let bytes = Bytes::new::<u8>(&lut, Mode::Raise, is_large);
+            let bytes = Bytes::new::<u8>(&lut, Mode::Raise);
             for (start, len) in (0..64).flat_map(|start| [0, 1, 63, 64, 65, 130, 300].map(|len| (start, len))) {
                 let values = &values[start..start + len];
                 let mut room = vec![lut[255]; 64 + len];
-                bytes.look_up(values, &mut room[start..start + len]).unwrap();
+                bytes.look_up(values, &mut room[start..start + len], is_large).unwrap();
                 let expected = values.iter().map(|&value| lut[usize::from(value)]);
                 assert!(room[start..start + len].iter().copied().eq(expected));
                 assert!(room[..start].iter().chain(&room[start + len..]).all(|&other| other == lut[255]));

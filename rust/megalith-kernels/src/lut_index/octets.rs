@@ -16,10 +16,10 @@
 //!
 //! The table is made of the kernel and the caller's table: the weights do not matter afterwards.
 
-use megalith_core::{Result, SinkView, SourceView, Workers};
+use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
-use super::strips::{Volume, WIDTH, for_each_strip, write_row, write_rows};
+use super::strips::{Volume, WIDTH, for_each_strip, write_row};
 use super::table::{BYTES, Entry};
 use crate::simd::LARGE;
 
@@ -78,12 +78,14 @@ pub(super) fn run<L: Entry>(
         let Scratch { truths, pairs, squares, out, nothing } = scratch;
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
-        let is_plane = L::walks_rows() && volume.has_planes(wide) && high >= FIRST;
+        let rows = |z: usize| (z * high + FIRST - 1) * wide..(z + 1) * high * wide;
+        let is_plane =
+            L::walks_rows() && volume.has_planes(wide) && high >= FIRST && sink.slice_of_mut::<L>(rows(0)).is_some();
         let (first, below) = if is_plane { (FIRST, high + 1 - FIRST) } else { (high + 1, 0) };
         truths.resize(pitch + 1, 0);
         pairs.resize(pitch, 0);
         squares.resize(first * pitch + below * wide, 0);
-        out.resize(wide.max(out.len()), L::default());
+        out.resize(wide, L::default());
         nothing.resize(below * wide, L::default());
         let insides = insides(below, wide);
         for z in 0..=deep {
@@ -105,13 +107,15 @@ pub(super) fn run<L: Entry>(
                 squares_below.fill(0);
                 continue;
             };
-            let y = FIRST - 1;
-            let truths = volume.rows([source_z, y0 + y], below);
+            let truths = volume.rows([source_z, y0 + FIRST - 1], below);
             let mut look_up =
-                |out: &mut [L]| L::look_up_rows(truths, wide, &insides, squares_below, table, out, is_large);
+                |out: &mut [L], is_large| L::look_up_rows(truths, wide, &insides, squares_below, table, out, is_large);
             match z.checked_sub(1) {
-                None => look_up(nothing),
-                Some(z) => write_rows(&mut sink, [z, y], out, look_up),
+                None => look_up(nothing, false),
+                Some(z) => {
+                    let misfit = || Error::Internal("planes of a sink that are not alike".to_owned());
+                    look_up(sink.slice_of_mut(rows(z)).ok_or_else(misfit)?, is_large);
+                }
             }
         }
         Ok(())

@@ -196,20 +196,3 @@ pub(super) fn write_row<L: super::Entry>(
     write(&mut buffer[..wide]);
     sink.scatter_raw((z * high + y) * wide, &buffer[..wide]);
 }
-
-/// As [`write_row`], for the rows of a plane from one on.
-pub(super) fn write_rows<L: super::Entry>(
-    sink: &mut SinkView<'_>,
-    [z, y]: [usize; 2],
-    buffer: &mut Vec<L>,
-    write: impl FnOnce(&mut [L]),
-) {
-    let [high, wide] = [1, 2].map(|axis| sink.shape()[axis]);
-    let range = (z * high + y) * wide..(z + 1) * high * wide;
-    if let Some(rows) = sink.slice_of_mut::<L>(range.clone()) {
-        return write(rows);
-    }
-    buffer.resize(range.len().max(buffer.len()), L::default());
-    write(&mut buffer[..range.len()]);
-    sink.scatter_raw(range.start, &buffer[..range.len()]);
-}

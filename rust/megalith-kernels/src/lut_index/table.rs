@@ -145,8 +145,8 @@ pub trait Entry: Pod {
         false
     }
     /// `out = table[octets]` of rows of `wide` positions. The truth values begin with the row before and the value before
-    /// that; `insides`, a word longer than it needs to be, has a bit where there is one on the left of a position. `squares`
-    /// as above. What `is_large` is written past the caches.
+    /// that; `insides`, a word longer than it needs to be, has a bit where there is one on the left of a position. `squares`,
+    /// one for each position, are as above. What `is_large` is written past the caches.
     #[doc(hidden)]
     fn look_up_rows(
         truths: &[u8],

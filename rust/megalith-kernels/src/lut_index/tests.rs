@@ -6,7 +6,7 @@ use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 use proptest::prelude::*;
 
 use super::boxes::for_each_index;
-use super::{Kernel, Weights, apply_lut_to_index};
+use super::{Entry, Kernel, Weights, apply_lut_to_index};
 use crate::simd::{Level, set_level};
 
 /// The sum at each position, one after the other.
@@ -272,7 +272,7 @@ fn small_kernels_see_the_same_wherever_truth_values_lie_at_each_level() {
     let kernels = [[2, 2, 2], [1, 2, 2], [2, 1, 2], [2, 2, 1], [1, 1, 1]];
     for (k, (shape, kernel_shape)) in shapes.into_iter().flat_map(|s| kernels.map(|k| (s, k))).enumerate() {
         let [deep, high, wide] = shape;
-        // The last shapes have several strips; one kernel is enough for those.
+        // Large shapes have several strips; one kernel is enough for those.
         if deep * high * wide > 1 << 19 && k % kernels.len() != 0 {
             continue;
         }
@@ -306,6 +306,50 @@ fn small_kernels_see_the_same_wherever_truth_values_lie_at_each_level() {
             on(2, |w| apply_lut_to_index(w, source.clone(), DType::Bool, &kernel, &wide, sink, &[0; 3])).unwrap();
             assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == wide[sum as usize]));
         }
+    }
+}
+
+#[test]
+fn small_kernels_write_sinks_with_gaps_between_rows_and_planes() {
+    let (shape, kernel) =
+        ([4, 6, 70], Kernel { shape: &[2, 2, 2], weights: Weights::Integer(&[1, 2, 4, 8, 16, 32, 64, 128]) });
+    let masks: Vec<Bool8> = (0..shape.iter().product::<usize>()).map(|k| Bool8((k * k % 5 < 2).into())).collect();
+    let source = SourceView::from_slice(&masks, &shape);
+    let sums = naive(&masks, &shape, &kernel, Some(exactly));
+    let lut: Vec<u8> = (0..=255).map(|k: u8| k.wrapping_mul(7)).collect();
+    for (level, axis) in Level::ALL.into_iter().flat_map(|level| [0, 1, 2].map(|axis| (level, axis))) {
+        set_level(level);
+        let mut wider = shape;
+        wider[axis] += 1;
+        let mut room = vec![9u8; wider.iter().product()];
+        let (sink, _) = SinkView::from_slice(&mut room, &wider).split_at(axis, shape[axis]);
+        on(2, |w| apply_lut_to_index(w, source.clone(), DType::Bool, &kernel, &lut, sink, &[0; 3])).unwrap();
+        let mut out = vec![0u8; masks.len()];
+        let written = SourceView::from_slice(&room, &wider);
+        written.clone().slice(axis, 0..shape[axis]).gather(0..masks.len(), &mut out);
+        assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == lut[sum as usize]));
+        let gap = written.slice(axis, shape[axis]..wider[axis]);
+        let mut rest = vec![0u8; gap.len()];
+        gap.gather(0..rest.len(), &mut rest);
+        assert!(rest.iter().all(|&other| other == 9));
+    }
+}
+
+#[test]
+fn rows_are_walked_alike_at_each_level() {
+    let noise = |k: usize| (k.wrapping_mul(0x9E37_79B9) >> 9) as u8;
+    let table: [u8; 256] = std::array::from_fn(|k| noise(k + 7));
+    for (wide, rows) in [(3, 5), (64, 3), (70, 4)] {
+        let truths: Vec<u8> = (0..=(rows + 1) * wide).map(|k| noise(k) & noise(3 * k)).collect();
+        let insides: Vec<u64> = (0..=rows * wide / 64 + 1).map(|k| !u64::from(noise(k)) << (k % 64)).collect();
+        let walked = Level::ALL.map(|level| {
+            set_level(level);
+            let mut squares: Vec<u8> = (0..rows * wide).map(|k| noise(k) % 16).collect();
+            let mut out = vec![0; rows * wide];
+            u8::look_up_rows(&truths, wide, &insides, &mut squares, &table, &mut out, true);
+            (squares, out)
+        });
+        assert!(walked[0] == walked[1] && walked[0] == walked[2]);
     }
 }
 

@@ -153,7 +153,9 @@ pub(super) fn find<T: Integer>(
     let items = items.zip(&mut made).enumerate().map(|(k, ((words, ranks), made))| (k, words, ranks, made)).collect();
     workers.for_each_with(items, Flags::new, |flags, (k, words, ranks, made)| {
         *made = make(values, base, k * ITEM, starts[k], words, ranks, flags);
-        counts.add(words, starts[k], 0..inner(words.len()));
+        if made.is_some() {
+            counts.add(words, starts[k], 0..inner(words.len()));
+        }
         Ok(())
     })?;
     let mut end = 0;

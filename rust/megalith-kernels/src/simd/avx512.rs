@@ -21,23 +21,29 @@ pub(crate) fn gather(table: &[[u8; 4]], indices: __m512i) -> Option<__m512i> {
     Some(unsafe { _mm512_i32gather_epi32::<4>(indices, table.as_ptr().cast()) })
 }
 
-/// Write 64 bytes past the caches, if they are a line of memory; [`streamed`] is to be called behind the last.
+/// Write 64 bytes past the caches, if they are a line of memory.
+///
+/// # Safety
+/// From now until a [`Fence`] is dropped, nobody looks at the bytes or writes them, this thread neither.
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
-pub(crate) fn stream(line: &mut [u8; 64], value: __m512i) {
+pub(crate) unsafe fn stream(line: &mut [u8; 64], value: __m512i) {
     if line.as_ptr().addr().is_multiple_of(64) {
-        // SAFETY: 64 bytes that nobody else has as long as they are borrowed, aligned as just looked at; this thread
-        // reads them in order, others after `streamed`.
+        // SAFETY: 64 bytes that are borrowed here alone, aligned as just looked at; the caller sees to the fence.
         unsafe { _mm512_stream_si512(line.as_mut_ptr().cast(), value) }
     } else {
         *line = cast(value);
     }
 }
 
-/// Other threads see all that was written past the caches before what is written from now on.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn streamed() {
-    _mm_sfence();
+/// When it is dropped, by a panic too, it waits until what was written past the caches can be seen by all.
+pub(crate) struct Fence;
+
+impl Drop for Fence {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        // SAFETY: an instruction that all processors of the architecture have.
+        unsafe { _mm_sfence() }
+    }
 }

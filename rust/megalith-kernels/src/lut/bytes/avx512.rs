@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 
 use bytemuck::{cast, cast_slice, cast_slice_mut};
 
-use crate::simd::avx512::{stream, streamed};
+use crate::simd::avx512::{Fence, stream};
 
 /// Bytes of a vector, and values looked up at once.
 const LANES: usize = 64;
@@ -39,6 +39,7 @@ fn planes<const N: usize>(table: &[u8]) -> [Plane; N] {
 /// `N` vectors of entries for each vector of values.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+#[allow(unsafe_code)]
 fn each<const N: usize>(
     values: &[u8],
     out: &mut [u8],
@@ -50,21 +51,21 @@ fn each<const N: usize>(
     let first = if is_large { (out.as_ptr().align_offset(LANES) / N).min(values.len()) } else { 0 };
     let ((head, values), (start, out)) = (values.split_at(first), out.split_at_mut(first * N));
     let (vectors, tail) = values.as_chunks::<LANES>();
-    let (slots, rest) = out.split_at_mut(vectors.len() * LANES * N);
-    for (&values, slots) in vectors.iter().zip(slots.chunks_exact_mut(LANES * N)) {
+    let (lines, rest) = out.split_at_mut(vectors.len() * LANES * N);
+    let fence = is_large.then_some(Fence);
+    for (&values, lines) in vectors.iter().zip(lines.chunks_exact_mut(LANES * N)) {
         let values = cast(values);
         largest = _mm512_max_epu8(largest, values);
-        for (slot, vector) in slots.as_chunks_mut::<LANES>().0.iter_mut().zip(entries(values, planes)) {
+        for (line, vector) in lines.as_chunks_mut::<LANES>().0.iter_mut().zip(entries(values, planes)) {
             if is_large {
-                stream(slot, vector);
+                // SAFETY: each line is written once, and borrowed here until the fence is dropped.
+                unsafe { stream(line, vector) };
             } else {
-                *slot = cast(vector);
+                *line = cast(vector);
             }
         }
     }
-    if is_large {
-        streamed();
-    }
+    drop(fence);
     for (end, out) in [(head, start), (tail, rest)].into_iter().filter(|(end, _)| !end.is_empty()) {
         let mut values = [0; LANES];
         values[..end.len()].copy_from_slice(end);

@@ -11,7 +11,7 @@ use bytemuck::{cast, cast_slice};
 
 use super::super::strips::PAGE;
 use super::{AHEAD, BYTES, RUN, fetch, plain_look_up_bytes, plain_look_up_octets, plain_pack, plain_take_bits};
-use crate::simd::avx512::{gather, stream, streamed};
+use crate::simd::avx512::{Fence, gather, stream};
 use crate::simd::prefetch;
 
 #[inline]
@@ -141,7 +141,6 @@ pub(super) fn look_up_rows(
     let (inside, squares) = (|k: usize| inside(first + 64 * k), squares[first..last].as_chunks_mut().0);
     if is_large {
         look_up_lines::<true>(parts, inside, squares, table, lines);
-        streamed();
     } else {
         look_up_lines::<false>(parts, inside, squares, table, lines);
     }
@@ -149,6 +148,7 @@ pub(super) fn look_up_rows(
 
 /// [`look_up_rows`] of blocks: of the values left of the one above each position, above it, left of it, and there.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+#[allow(unsafe_code)]
 fn look_up_lines<const STREAM: bool>(
     parts: [&[[u8; 64]]; 4],
     inside: impl Fn(usize) -> u64,
@@ -162,6 +162,7 @@ fn look_up_lines<const STREAM: bool>(
     let n = out.len();
     let [corner, above, left, here] = parts.map(|blocks| &blocks[..n]);
     let squares = &mut squares[..n];
+    let _fence = STREAM.then_some(Fence);
     for k in 0..n {
         prefetch::<true>(here[k].as_ptr().addr() + PAGE);
         let inside = inside(k);
@@ -175,7 +176,8 @@ fn look_up_lines<const STREAM: bool>(
         let (low, high) = (_mm512_permutex2var_epi8(a, octets, b), _mm512_permutex2var_epi8(c, octets, d));
         let found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(octets), low, high);
         if STREAM {
-            stream(&mut out[k], found);
+            // SAFETY: each line is written once, and borrowed here until the fence is dropped.
+            unsafe { stream(&mut out[k], found) };
         } else {
             out[k] = cast(found);
         }
