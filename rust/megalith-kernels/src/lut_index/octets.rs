@@ -79,9 +79,9 @@ pub(super) fn run<L: Entry>(
         let [deep, high, wide] = [0, 1, 2].map(|axis| sink.shape()[axis]);
         let pitch = wide.next_multiple_of(WIDTH);
         let rows = |z: usize| (z * high + FIRST - 1) * wide..(z + 1) * high * wide;
-        let is_plane =
-            L::walks_rows() && volume.has_planes(wide) && high >= FIRST && sink.slice_of_mut::<L>(rows(0)).is_some();
-        let (first, below) = if is_plane { (FIRST, high + 1 - FIRST) } else { (high + 1, 0) };
+        let look_up_rows = L::look_up_rows()
+            .filter(|_| volume.has_planes(wide) && high >= FIRST && sink.slice_of_mut::<L>(rows(0)).is_some());
+        let (first, below) = if look_up_rows.is_some() { (FIRST, high + 1 - FIRST) } else { (high + 1, 0) };
         truths.resize(pitch + 1, 0);
         pairs.resize(pitch, 0);
         squares.resize(first * pitch + below * wide, 0);
@@ -99,9 +99,7 @@ pub(super) fn run<L: Entry>(
                     Some((z, y)) => write_row(&mut sink, [z, y], out, look_up),
                 }
             }
-            if below == 0 {
-                continue;
-            }
+            let Some(look_up_rows) = look_up_rows else { continue };
             let Some(source_z) = (z0 + z).checked_sub(1) else {
                 // The plane before the first.
                 squares_below.fill(0);
@@ -109,7 +107,7 @@ pub(super) fn run<L: Entry>(
             };
             let truths = volume.rows([source_z, y0 + FIRST - 1], below);
             let mut look_up =
-                |out: &mut [L], is_large| L::look_up_rows(truths, wide, &insides, squares_below, table, out, is_large);
+                |out: &mut [L], is_large| look_up_rows(truths, wide, &insides, squares_below, table, out, is_large);
             match z.checked_sub(1) {
                 None => look_up(nothing, false),
                 Some(z) => {

@@ -104,6 +104,12 @@ impl Sum for u8 {
     }
 }
 
+/// `f(truths, wide, insides, squares, table, out, is_large)`: `out = table[octets]` of rows of `wide` positions. The truth
+/// values begin with the row before and the value before that; `insides`, a word longer than it needs to be, has a bit
+/// where there is one on the left of a position. `squares`, one for each position, are those of the plane before, below
+/// 16, and become those of this plane. What `is_large` is written past the caches.
+pub(super) type LookUpRows<L> = fn(&[u8], usize, &[u64], &mut [u8], &[L; BYTES], &mut [L], bool);
+
 /// An entry of a table: items of a size, that are only moved.
 pub trait Entry: Pod {
     /// The lowest bit of each entry, 64 in a word of little-endian order, if none has another.
@@ -138,26 +144,11 @@ pub trait Entry: Pod {
     ) {
         look_up_octets(truths, is_outside, pairs, squares, table, out);
     }
-    /// Whether [`Entry::look_up_rows`] is faster than [`Entry::look_up_octets`] of each row.
+    /// What looks up rows as one, where that is faster than [`Entry::look_up_octets`] of each.
     #[doc(hidden)]
     #[must_use]
-    fn walks_rows() -> bool {
-        false
-    }
-    /// `out = table[octets]` of rows of `wide` positions. The truth values begin with the row before and the value before
-    /// that; `insides`, a word longer than it needs to be, has a bit where there is one on the left of a position. `squares`,
-    /// one for each position, are as above. What `is_large` is written past the caches.
-    #[doc(hidden)]
-    fn look_up_rows(
-        truths: &[u8],
-        wide: usize,
-        insides: &[u64],
-        squares: &mut [u8],
-        table: &[Self; BYTES],
-        out: &mut [Self],
-        _is_large: bool,
-    ) {
-        plain_look_up_rows(truths, wide, insides, squares, table, out, false);
+    fn look_up_rows() -> Option<LookUpRows<Self>> {
+        None
     }
     /// `out = table[sums]`.
     #[doc(hidden)]
@@ -189,19 +180,8 @@ impl Entry for u8 {
     ) {
         look_up_octets_of_bytes(truths, is_outside, pairs, squares, table, out);
     }
-    fn walks_rows() -> bool {
-        level() == Level::Avx512
-    }
-    fn look_up_rows(
-        truths: &[u8],
-        wide: usize,
-        insides: &[u64],
-        squares: &mut [u8],
-        table: &[Self; BYTES],
-        out: &mut [Self],
-        is_large: bool,
-    ) {
-        look_up_rows(truths, wide, insides, squares, table, out, is_large);
+    fn look_up_rows() -> Option<LookUpRows<Self>> {
+        (level() == Level::Avx512).then_some(look_up_rows)
     }
     fn look_up_bytes(sums: &[u8], table: &[Self; BYTES], out: &mut [Self]) {
         look_up_bytes(sums, table, out);
@@ -275,11 +255,11 @@ multiversion!(fn look_up_octets_of_bytes[](
 #[cfg(not(target_arch = "x86_64"))]
 use look_up_octets as look_up_octets_of_bytes;
 #[cfg(target_arch = "x86_64")]
-multiversion!(fn look_up_rows[](
+multiversion!(pub(super) fn look_up_rows[](
     truths: &[u8], wide: usize, insides: &[u64], squares: &mut [u8], table: &[u8; BYTES], out: &mut [u8], is_large: bool
     ) -> () = plain_look_up_rows, avx512 = avx512::look_up_rows);
 #[cfg(not(target_arch = "x86_64"))]
-use plain_look_up_rows as look_up_rows;
+pub(super) use plain_look_up_rows as look_up_rows;
 multiversion!(fn take[L: Entry](sums: &[i32], lut: &[L], is_far: bool, out: &mut [L]) -> () = plain_take);
 multiversion!(fn look_up_bits[](sums: &[i32], bits: &[u64], len: usize, out: &mut [u8]) -> Option<usize>
     = plain_look_up_bits);
@@ -471,13 +451,13 @@ fn plain_look_up_octets<L: Entry>(
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_look_up_rows<L: Entry>(
+fn plain_look_up_rows(
     truths: &[u8],
     wide: usize,
     insides: &[u64],
     squares: &mut [u8],
-    table: &[L; BYTES],
-    out: &mut [L],
+    table: &[u8; BYTES],
+    out: &mut [u8],
     _is_large: bool,
 ) {
     for (p, slot) in out.iter_mut().enumerate() {

@@ -6,7 +6,8 @@ use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 use proptest::prelude::*;
 
 use super::boxes::for_each_index;
-use super::{Entry, Kernel, Weights, apply_lut_to_index};
+use super::table::look_up_rows;
+use super::{Kernel, Weights, apply_lut_to_index};
 use crate::simd::{Level, set_level};
 
 /// The sum at each position, one after the other.
@@ -346,7 +347,7 @@ fn rows_are_walked_alike_at_each_level() {
             set_level(level);
             let mut squares: Vec<u8> = (0..rows * wide).map(|k| noise(k) % 16).collect();
             let mut out = vec![0; rows * wide];
-            u8::look_up_rows(&truths, wide, &insides, &mut squares, &table, &mut out, true);
+            look_up_rows(&truths, wide, &insides, &mut squares, &table, &mut out, true);
             (squares, out)
         });
         assert!(walked[0] == walked[1] && walked[0] == walked[2]);

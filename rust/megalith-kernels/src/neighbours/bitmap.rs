@@ -86,11 +86,26 @@ pub(super) struct Bitmap {
     /// How many entries lie before each line.
     ranks: Vec<usize>,
     /// How far partners lie apart.
-    distance: u64,
+    apart: Apart,
     /// Whether the partner is the higher one.
     is_forward: bool,
     /// Words that may have a partner.
     n_low: usize,
+}
+
+/// Words and bits that partners lie apart.
+#[derive(Clone, Copy, Debug)]
+struct Apart {
+    words: usize,
+    bits: u32,
+}
+
+impl Apart {
+    /// The words of a range, and those that have their partners: so far further on, and one more.
+    fn pair(self, words: &[u64], range: Range<usize>) -> (&[u64], &[u64]) {
+        let high = &words[range.start + self.words..=range.end + self.words];
+        (&words[range], high)
+    }
 }
 
 /// The value of the first bit of a map: a multiple of a line's, so that a flag's place in its line is a part of its value.
@@ -142,13 +157,10 @@ pub(super) fn find<T: Integer>(
     let lines: Vec<_> = starts.windows(2).map(|ends| ends[1].div_ceil(LINE) - ends[0].div_ceil(LINE)).collect();
     let mut made = vec![None; lengths.len()];
     let n_low = ((span - distance) / WORD as u64) as usize + 1;
-    let counts = Counts {
-        blocks: (0..n_low.div_ceil(BLOCK)).map(|_| AtomicUsize::new(0)).collect(),
-        far: (distance / WORD as u64) as usize,
-        shift: (distance % WORD as u64) as u32,
-    };
+    let apart = Apart { words: (distance / WORD as u64) as usize, bits: (distance % WORD as u64) as u32 };
+    let counts = Counts { blocks: (0..n_low.div_ceil(BLOCK)).map(|_| AtomicUsize::new(0)).collect(), apart };
     // The last words of an item have partners in the next one.
-    let inner = |words: usize| words.saturating_sub(counts.far + 1);
+    let inner = |words: usize| words.saturating_sub(apart.words + 1);
     let items = split_mut(mask.words_mut(), &lengths).into_iter().zip(split_mut(&mut ranks, &lines));
     let items = items.zip(&mut made).enumerate().map(|(k, ((words, ranks), made))| (k, words, ranks, made)).collect();
     workers.for_each_with(items, Flags::new, |flags, (k, words, ranks, made)| {
@@ -175,15 +187,13 @@ pub(super) fn find<T: Integer>(
         Ok(())
     })?;
     let counts = counts.blocks.into_iter().map(AtomicUsize::into_inner).collect();
-    Ok(Some((Bitmap { mask, ranks, distance, is_forward: offset >= 0, n_low }, counts)))
+    Ok(Some((Bitmap { mask, ranks, apart, is_forward: offset >= 0, n_low }, counts)))
 }
 
 /// How many pairs each block has.
 struct Counts {
     blocks: Vec<AtomicUsize>,
-    /// Words and bits that partners lie apart.
-    far: usize,
-    shift: u32,
+    apart: Apart,
 }
 
 impl Counts {
@@ -192,9 +202,9 @@ impl Counts {
         while !range.is_empty() {
             let block = (start + range.start) / BLOCK;
             let part = range.start..range.end.min((block + 1) * BLOCK - start);
-            let high = &words[part.start + self.far..=part.end + self.far];
-            self.blocks[block].fetch_add(count(&words[part.clone()], high, self.shift), Ordering::Relaxed);
             range.start = part.end;
+            let (low, high) = self.apart.pair(words, part);
+            self.blocks[block].fetch_add(count(low, high, self.apart.bits), Ordering::Relaxed);
         }
     }
 }
@@ -325,15 +335,6 @@ fn lowest_pair(hits: u64, words: [u64; 2], ranks: [usize; 2], is_forward: bool) 
 }
 
 impl Bitmap {
-    /// The words of a block, those that lie the distance further and one more, and by how many bits they are to be moved.
-    fn block(&self, block: usize) -> (&[u64], &[u64], u32) {
-        let range = block * BLOCK..self.n_low.min((block + 1) * BLOCK);
-        let far = (self.distance / WORD as u64) as usize;
-        let words = self.mask.words();
-        let high = &words[range.start + far..=range.end + far];
-        (&words[range], high, (self.distance % WORD as u64) as u32)
-    }
-
     /// How many entries lie before a bit.
     fn rank(&self, word: usize, bit: u32) -> usize {
         let words = &self.mask.words()[word - word % LINE..=word];
@@ -359,10 +360,9 @@ impl Bitmap {
             for block in blocks {
                 let (part, rest) = out.split_at_mut(counts[block]);
                 if !part.is_empty() {
-                    let (low, high, shift) = self.block(block);
-                    let word = block * BLOCK;
-                    let far = (self.distance / WORD as u64) as usize;
-                    write(low, high, shift, [self.rank(word, 0), self.rank(word + far, shift)], self.is_forward, part);
+                    let (word, Apart { words: far, bits }) = (block * BLOCK, self.apart);
+                    let (low, high) = self.apart.pair(self.mask.words(), word..self.n_low.min(word + BLOCK));
+                    write(low, high, bits, [self.rank(word, 0), self.rank(word + far, bits)], self.is_forward, part);
                 }
                 out = rest;
             }
