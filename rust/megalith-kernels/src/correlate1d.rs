@@ -66,6 +66,7 @@ use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers};
 use self::sweep::{Form, Place, Scratch, Sweep, WINDOW};
 use self::taps::{Taps, WIDTH};
 use crate::rows::{SIDE, by_stride};
+use crate::simd::{LARGE, Level, level};
 
 /// What a line is taken to be beyond its ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -236,6 +237,8 @@ struct Plan {
     item_lanes: usize,
     item_rows: usize,
     strip: usize,
+    /// Whether the result may be written past the caches.
+    is_large: bool,
 }
 
 impl Plan {
@@ -256,7 +259,8 @@ impl Plan {
         }
         let item_rows = if in_place { n } else { n.min((grain / strip.min(lanes)).max(MIN_ROWS)) };
         let item_lanes = (grain / item_rows).max(strip);
-        Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip }
+        let is_large = level() == Level::Avx512 && sink.len() * sink.itemsize() >= LARGE;
+        Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip, is_large }
     }
 
     fn items<'a, 'b>(&self, source: Option<SourceView<'a>>, sink: SinkView<'b>) -> Vec<Part<'a, 'b>> {
@@ -279,7 +283,7 @@ impl Plan {
     }
 
     fn run(&self, workers: &Workers<'_>, item: Part<'_, '_>, scratch: &mut Scratch) -> Result<()> {
-        let sweep = Sweep { taps: &self.taps, mode: self.mode, n: self.n };
+        let sweep = Sweep { taps: &self.taps, mode: self.mode, n: self.n, is_large: self.is_large };
         if self.by_lines {
             let Part { source, sink, first } = item;
             let rows = sink.shape()[self.axes.len() - 1];

@@ -12,7 +12,7 @@ use megalith_core::{DType, Result, SinkView, SourceView, Workers, match_dtype};
 use super::Mode;
 use super::extension::entry;
 use super::single;
-use super::sums::{Ahead, LANES, ROWS, down_rows};
+use super::sums::{Ahead, LANES, LINE, ROWS, down_rows, lie_alike};
 use super::sweep::{Place, Sweep};
 use super::writer::Writer;
 use crate::rows::not_real;
@@ -27,8 +27,6 @@ const MANY: usize = 16;
 const NEAR: usize = 1 << 12;
 const FAR: usize = 1 << 17;
 const WAYS: usize = 8;
-/// Bytes of a line of memory.
-const LINE: usize = 64;
 
 /// Computes the rows of a strip, or says that it cannot, having done nothing.
 pub(super) type Direct =
@@ -78,6 +76,8 @@ fn run<S: Real, D: Real>(
     let is_tall =
         singles.is_some() || is_crowded(step, before + after + ROWS) || size_of::<S>() <= 2 && before + after >= MANY;
     let height = if is_tall { TALL } else { ROWS };
+    // Of smaller elements not even the columns of which these make several vectors are lines of memory.
+    let smallest = if singles.is_some() { 4 } else { 2 };
     let mut ahead = Ahead::default();
     for r in (0..rows).step_by(height) {
         if r % CHECK == 0 {
@@ -90,17 +90,20 @@ fn run<S: Real, D: Real>(
         let is_straight = sinks.is_some();
         // What is written at once must be there already; a buffer is written when all of it is made.
         let next = if is_straight { r + count } else { r };
-        ahead.rows.clear();
-        if !step.is_multiple_of(FAR) {
-            ahead.rows.extend(table[needed..].iter().take(count).map(|row| (row.as_ptr().addr(), size_of::<S>())));
-            ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
-        }
         let mut out = sinks.unwrap_or_default();
         let spare = writer.elements::<D>((count - out.len()) * pitch);
         out.extend(spare.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]));
+        let is_past = sweep.is_large && is_straight && count > ROWS && size_of::<D>() >= smallest && lie_alike(&out);
+        ahead.rows.clear();
+        if !step.is_multiple_of(FAR) {
+            ahead.rows.extend(table[needed..].iter().take(count).map(|row| (row.as_ptr().addr(), size_of::<S>())));
+            if !is_past {
+                ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
+            }
+        }
         match singles {
-            Some(weights) => single::down_rows(weights, &table[r..needed], &mut out, &ahead),
-            None => down_rows(sweep.taps, &table[r..needed], &mut out, &ahead),
+            Some(weights) => single::down_rows(weights, &table[r..needed], &mut out, &ahead, is_past),
+            None => down_rows(sweep.taps, &table[r..needed], &mut out, &ahead, is_past),
         }
         if !is_straight {
             for k in 0..there {

@@ -57,9 +57,10 @@ multiversion!(
     /// `out[r][l] = sum over i of weights[i] * rows[r + i][l]` for a multiple of [`ROWS`] rows of as many lanes as each
     /// of `rows` has, at least [`WIDE`].
     ///
-    /// `ahead` are rows that are going to be needed; they are fetched while the sums are made.
+    /// `ahead` are rows that are going to be needed; they are fetched while the sums are made. Rows of outputs that lie
+    /// alike are written past the caches if `is_past`.
     pub(super) fn down_rows[S: Real, D: Real](
-        weights: &[f32], rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead
+        weights: &[f32], rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead, is_past: bool
     ) -> () = plain_rows::<S, D, 8, false>, avx512 = avx512::down_rows, avx2 = plain_rows::<S, D, 16, true>
 );
 
@@ -76,6 +77,7 @@ fn plain_rows<S: Real, D: Real, const W: usize, const FUSED: bool>(
     rows: &[&[S]],
     out: &mut [&mut [D]],
     ahead: &Ahead,
+    _is_past: bool,
 ) {
     let lanes = rows_alike::<_, _, W>(weights.len(), rows, out);
     for start in (0..lanes).step_by(W) {

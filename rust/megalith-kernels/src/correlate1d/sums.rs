@@ -30,6 +30,8 @@ pub(super) const LANES: usize = 8;
 pub(super) const ALONG: usize = PART * LANES;
 /// Rows of sums whose entries are in registers at once, where there are few registers.
 pub(super) const PART: usize = 4;
+/// Bytes of a line of memory.
+pub(super) const LINE: usize = 64;
 
 multiversion!(
     /// `out[r * pitch + l] = sum over i of weights[i] * x[(r + i) * pitch + l]` for whole blocks of [`ROWS`] rows and
@@ -42,9 +44,10 @@ multiversion!(
     /// `out[r * pitch + l] = sum over i of weights[i] * rows[r + i][l]` for [`ROWS`] rows of as many lanes as each of
     /// `rows` has, at least [`LANES`].
     ///
-    /// `ahead` are rows that are going to be needed; they are fetched while the sums are made.
+    /// `ahead` are rows that are going to be needed; they are fetched while the sums are made. More than [`ROWS`] rows of
+    /// outputs that lie alike are written past the caches if `is_past`.
     pub(super) fn down_rows[S: Real, D: Real](
-        taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead
+        taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead, is_past: bool
     ) -> () = straight::<S, D, 2, false>, avx512 = avx512::down_rows, avx2 = straight::<S, D, 4, true>
 );
 
@@ -75,7 +78,7 @@ multiversion!(
 fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
     let one = if FUSED { black_box(1.0) } else { 1.0 };
     rows_of_outputs(taps, rows, out);
-    for at in parts(out.len(), out.as_ptr(), PART * W) {
+    for at in parts(out.len(), out.as_ptr().align_offset(LINE), PART * W) {
         let part = |i: usize| each_row(|r| converted(rows, i, at + r * W));
         let sums = match taps.kind {
             Kind::Symmetric => pairs_along::<W, FUSED, false>(part, &taps.weights, one),
@@ -88,16 +91,32 @@ fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(taps: &Taps, r
     }
 }
 
-/// Where parts of `width` of `len` elements begin, such that each but the first and the last begins a line of the
-/// memory that the elements have at `start`; the second covers some of the first again, and the last some of the one
-/// before it.
+/// Where parts of `width` of `len` elements begin, such that each but the first and the last begins a line of memory,
+/// as the element at `aligned` does; the second covers some of the first again, and the last some of the one before it.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-pub(super) fn parts<T>(len: usize, start: *const T, width: usize) -> impl Iterator<Item = usize> + use<T> {
-    let (aligned, last) = (start.align_offset(64).min(width), len - width);
+pub(super) fn parts(len: usize, aligned: usize, width: usize) -> impl Iterator<Item = usize> {
+    let (aligned, last) = (aligned.min(width), len - width);
     let second = if aligned == 0 { width } else { aligned };
     let more = if last == 0 { 0 } else { last.saturating_sub(second).div_ceil(width) + 1 };
     (0..=more).map(move |k| if k == 0 { 0 } else { (second + (k - 1) * width).min(last) })
+}
+
+/// Parts of rows as in [`parts`], and whether each is one that may be written past the caches, as all are to be if
+/// `is_past`: no part after it covers some of it again. Such are aligned for the outputs, others for the entries.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(super) fn columns_of<S, D>(
+    rows: &[&[S]],
+    out: &[&mut [D]],
+    width: usize,
+    is_past: bool,
+) -> impl Iterator<Item = (usize, bool)> + use<S, D> {
+    assert!(!is_past || lie_alike(out), "lines of memory one below the other");
+    let entries = rows[rows.len() / 2];
+    let aligned = if is_past { out[0].as_ptr().align_offset(LINE) } else { entries.as_ptr().align_offset(LINE) };
+    let last = entries.len() - width;
+    parts(entries.len(), aligned, width).map(move |lane| (lane, is_past && (lane == last || lane + width <= last)))
 }
 
 /// Look whether there is a row for each weight, as long as the outputs, which are a part or more.
@@ -216,6 +235,7 @@ fn straight<S: Real, D: Real, const W: usize, const FUSED: bool>(
     rows: &[&[S]],
     out: &mut [&mut [D]],
     ahead: &Ahead,
+    _is_past: bool,
 ) {
     let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
     for first in (0..out.len()).step_by(ROWS) {
@@ -238,6 +258,12 @@ pub(super) fn rows_alike<S, D, const W: usize>(weights: usize, rows: &[&[S]], ou
     let are_alike = rows.iter().all(|row| row.len() == lanes) && out.iter().all(|row| row.len() == lanes);
     assert!(W <= lanes && are_alike, "rows alike, of a vector or more");
     lanes
+}
+
+/// Whether all rows begin at the same place of a line of memory.
+pub(super) fn lie_alike<D>(rows: &[&mut [D]]) -> bool {
+    let place = |row: &[D]| row.as_ptr().addr() % LINE;
+    rows.windows(2).all(|rows| place(rows[0]) == place(rows[1]))
 }
 
 /// The entries of row `i` from `lane` on.

@@ -79,6 +79,8 @@ pub(super) struct Sweep<'a> {
     pub(super) mode: Mode,
     /// Length of the axis.
     pub(super) n: usize,
+    /// Whether the result may be written past the caches.
+    pub(super) is_large: bool,
 }
 
 impl Sweep<'_> {

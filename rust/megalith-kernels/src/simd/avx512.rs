@@ -4,7 +4,7 @@ use std::arch::x86_64::{
     __m512i, _mm_sfence, _mm512_cmplt_epu32_mask, _mm512_i32gather_epi32, _mm512_set1_epi32, _mm512_stream_si512,
 };
 
-use bytemuck::cast;
+use bytemuck::{Pod, cast, cast_slice, cast_slice_mut};
 
 /// The entries of sixteen indices, if the table has them all; none of a table that has more entries than the
 /// instruction, to which indices are signed, can tell apart.
@@ -35,6 +35,23 @@ pub(crate) unsafe fn stream(line: &mut [u8; 64], value: __m512i) {
     } else {
         *line = cast(value);
     }
+}
+
+/// Write values where elements are, past the caches what are lines of memory; the bytes of both are whole vectors.
+///
+/// # Safety
+/// As for [`stream`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+#[allow(unsafe_code)]
+pub(crate) unsafe fn stream_all<T: Pod>(out: &mut [T], values: &[T]) {
+    let (lines, rest) = cast_slice_mut(out).as_chunks_mut();
+    let (vectors, last) = cast_slice(values).as_chunks::<64>();
+    for (line, &vector) in lines.iter_mut().zip(vectors) {
+        // SAFETY: as the caller says.
+        unsafe { stream(line, cast(vector)) };
+    }
+    rest.copy_from_slice(last);
 }
 
 /// When it is dropped, by a panic too, it waits until what was written past the caches can be seen by all.

@@ -10,31 +10,47 @@ use megalith_core::DType;
 use megalith_core::dtype::Real;
 
 use super::super::WIDE;
-use super::super::sums::{Ahead, ROWS, bytes, parts, rows_alike};
+use super::super::sums::{Ahead, ROWS, bytes, columns_of, rows_alike};
 use super::{OUTPUTS, entries_of_outputs};
+use crate::simd::avx512::{Fence, stream_all};
 
 /// Lanes of a vector.
 const W: usize = 16;
 
 /// See [`super::down_rows`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,fma")]
-pub(super) fn down_rows<S: Real, D: Real>(weights: &[f32], rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
+pub(super) fn down_rows<S: Real, D: Real>(
+    weights: &[f32],
+    rows: &[&[S]],
+    out: &mut [&mut [D]],
+    ahead: &Ahead,
+    is_past: bool,
+) {
     const { assert!(4 * W <= WIDE, "columns no wider than rows") };
     if ahead.is_empty() {
         // What can be done instead is to take some lines of memory of each row at a time.
-        columns::<S, D, { 4 * W }>(weights, rows, out, ahead);
+        columns::<S, D, { 4 * W }>(weights, rows, out, ahead, is_past);
     } else {
-        columns::<S, D, W>(weights, rows, out, ahead);
+        columns::<S, D, W>(weights, rows, out, ahead, is_past);
     }
 }
 
 /// The sums of columns of `C` lanes, whose entries are converted once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,fma")]
-fn columns<S: Real, D: Real, const C: usize>(weights: &[f32], rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
-    let (lanes, n) = (rows_alike::<_, _, C>(weights.len(), rows, out), rows.len());
+#[allow(unsafe_code)]
+fn columns<S: Real, D: Real, const C: usize>(
+    weights: &[f32],
+    rows: &[&[S]],
+    out: &mut [&mut [D]],
+    ahead: &Ahead,
+    is_past: bool,
+) {
+    rows_alike::<_, _, C>(weights.len(), rows, out);
+    let n = rows.len();
     let mut columns = vec![_mm512_setzero_ps(); n * C / W];
-    for lane in parts(lanes, rows[n / 2].as_ptr(), C) {
+    let fence = is_past.then_some(Fence);
+    for (lane, is_past) in columns_of(rows, out, C, is_past) {
         ahead.fetch(lane);
         for i in 0..n {
             for v in 0..C / W {
@@ -48,11 +64,18 @@ fn columns<S: Real, D: Real, const C: usize>(weights: &[f32], rows: &[&[S]], out
                     add(&mut sums, bytemuck::cast_slice(&column[k * ROWS + 2 * i..]), weights[0], weights.get(1));
                 }
                 for (out, sum) in out.iter_mut().zip(sums) {
-                    out[lane + v * W..][..W].copy_from_slice(&elements::<D>(sum));
+                    let out = &mut out[lane + v * W..][..W];
+                    if is_past {
+                        // SAFETY: as in the columns of doubles.
+                        unsafe { stream_all(out, &elements::<D>(sum)) };
+                    } else {
+                        out.copy_from_slice(&elements::<D>(sum));
+                    }
                 }
             }
         }
     }
+    drop(fence);
 }
 
 /// See [`super::along`].

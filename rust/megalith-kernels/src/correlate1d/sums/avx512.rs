@@ -17,8 +17,9 @@ use megalith_core::DType;
 use megalith_core::dtype::Real;
 
 use super::super::taps::{Kind, Taps};
-use super::{ALONG, Ahead, LANES, PART, ROWS, bytes, parts, rows_alike, rows_of_outputs, window_row};
+use super::{ALONG, Ahead, LANES, LINE, PART, ROWS, bytes, columns_of, parts, rows_alike, rows_of_outputs, window_row};
 use crate::rows::{turned, turned_halves, turned_words};
+use crate::simd::avx512::{Fence, stream_all};
 
 /// Lanes of a vector.
 const W: usize = 8;
@@ -44,7 +45,13 @@ pub(super) fn down(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
 
 /// See [`super::down_rows`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-pub(super) fn down_rows<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
+pub(super) fn down_rows<S: Real, D: Real>(
+    taps: &Taps,
+    rows: &[&[S]],
+    out: &mut [&mut [D]],
+    ahead: &Ahead,
+    is_past: bool,
+) {
     if out.len() == ROWS {
         let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
         let vector = |i, lane| doubles(rows, i, lane);
@@ -56,19 +63,27 @@ pub(super) fn down_rows<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut 
     }
     // Whole lines of memory, but for single bytes, which would leave no room in the first-level cache.
     match size_of::<S>() {
-        1 | 2 => columns::<S, D, 32>(taps, rows, out, ahead),
-        4 => columns::<S, D, 16>(taps, rows, out, ahead),
-        _ => columns::<S, D, 8>(taps, rows, out, ahead),
+        1 | 2 => columns::<S, D, 32>(taps, rows, out, ahead, is_past),
+        4 => columns::<S, D, 16>(taps, rows, out, ahead, is_past),
+        _ => columns::<S, D, 8>(taps, rows, out, ahead, is_past),
     }
 }
 
 /// The sums of columns of `C` lanes, whose entries are converted once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-fn columns<S: Real, D: Real, const C: usize>(taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead) {
-    let lanes = rows_alike::<_, _, C>(taps.weights.len(), rows, out);
+#[allow(unsafe_code)]
+fn columns<S: Real, D: Real, const C: usize>(
+    taps: &Taps,
+    rows: &[&[S]],
+    out: &mut [&mut [D]],
+    ahead: &Ahead,
+    is_past: bool,
+) {
+    rows_alike::<_, _, C>(taps.weights.len(), rows, out);
     let mut column = vec![_mm512_set1_pd(0.0); rows.len() * C / W];
-    for lane in parts(lanes, rows[rows.len() / 2].as_ptr(), C) {
+    let fence = is_past.then_some(Fence);
+    for (lane, is_past) in columns_of(rows, out, C, is_past) {
         ahead.fetch(lane);
         for (i, entries) in column.iter_mut().enumerate() {
             *entries = doubles(rows, i / (C / W), lane + i % (C / W) * W);
@@ -83,10 +98,18 @@ fn columns<S: Real, D: Real, const C: usize>(taps: &Taps, rows: &[&[S]], out: &m
                 }
             });
             for (out, row) in out.iter_mut().zip(&square) {
-                out[lane..][..C].copy_from_slice(row);
+                let out = &mut out[lane..][..C];
+                if is_past {
+                    // SAFETY: the only part that has lines of these, as `columns_of` says (the first, of which the second
+                    // has some, begins in the middle of a line), of rows that are borrowed until the fence is dropped.
+                    unsafe { stream_all(out, row) };
+                } else {
+                    out.copy_from_slice(row);
+                }
             }
         }
     }
+    drop(fence);
 }
 
 /// See [`super::down_lines`].
@@ -302,7 +325,7 @@ pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
     let weights = &taps.weights[..];
     let one = _mm512_set1_pd(black_box(1.0));
     rows_of_outputs(taps, rows, out);
-    for at in parts(out.len(), out.as_ptr(), ALONG) {
+    for at in parts(out.len(), out.as_ptr().align_offset(LINE), ALONG) {
         let part = |i: usize| row_of(|lane| doubles(rows, i, lane), at);
         let sums = match taps.kind {
             Kind::Symmetric => few_pairs::<false>(part, weights, one),
