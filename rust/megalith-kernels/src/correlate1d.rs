@@ -23,7 +23,9 @@
 //! 3. Lanes are taken along the smallest stride of the sink. A strip is wide, for the sake of memory. What is read
 //!    next, and the memory that is going to be written, are fetched while sums are made: on one thread that takes a
 //!    third off the time of three taps.
-//! 4. In place costs nothing more: what lies behind the window is never needed again, and the rows beyond the ends are
+//! 4. Large results are written past the caches where that pays: doubles (`correlate1d/behind.rs`), and columns as wide as
+//!    lines of memory.
+//! 5. In place costs nothing more: what lies behind the window is never needed again, and the rows beyond the ends are
 //!    read before the first result is written.
 //!
 //! # Limits
@@ -49,6 +51,7 @@ macro_rules! match_types {
     };
 }
 
+mod behind;
 mod direct;
 mod extension;
 mod lines;
@@ -66,7 +69,7 @@ use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers};
 use self::sweep::{Form, Place, Scratch, Sweep, WINDOW};
 use self::taps::{Taps, WIDTH};
 use crate::rows::{SIDE, by_stride};
-use crate::simd::{LARGE, Level, level};
+use crate::simd::{Fence, LARGE, Level, level};
 
 /// What a line is taken to be beyond its ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -259,7 +262,7 @@ impl Plan {
         }
         let item_rows = if in_place { n } else { n.min((grain / strip.min(lanes)).max(MIN_ROWS)) };
         let item_lanes = (grain / item_rows).max(strip);
-        let is_large = level() == Level::Avx512 && sink.len() * sink.itemsize() >= LARGE;
+        let is_large = !in_place && level() == Level::Avx512 && sink.len() * sink.itemsize() >= LARGE;
         Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip, is_large }
     }
 
@@ -283,7 +286,10 @@ impl Plan {
     }
 
     fn run(&self, workers: &Workers<'_>, item: Part<'_, '_>, scratch: &mut Scratch) -> Result<()> {
-        let sweep = Sweep { taps: &self.taps, mode: self.mode, n: self.n, is_large: self.is_large };
+        // Dropped when nothing looks at the item's part of the sink any more.
+        let fence = self.is_large.then_some(Fence);
+        let sweep = Sweep { taps: &self.taps, mode: self.mode, n: self.n, fence: fence.as_ref() };
+        scratch.writer.forget();
         if self.by_lines {
             let Part { source, sink, first } = item;
             let rows = sink.shape()[self.axes.len() - 1];
@@ -302,6 +308,9 @@ impl Plan {
                     let place = Place { form, source_base: line * self.n, sink_base: line * rows, lanes, first, rows };
                     sweep.run(workers, source.as_ref(), &mut sink, &place, scratch)?;
                 }
+            }
+            if let Some(fence) = &fence {
+                (scratch.writer.flush)(&mut scratch.writer, &mut sink, fence);
             }
             return Ok(());
         }

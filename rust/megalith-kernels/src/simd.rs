@@ -72,6 +72,20 @@ pub(crate) fn prefetch_entry<T>(table: &[T], index: usize) {
     prefetch::<false>(table.as_ptr().wrapping_add(index).addr());
 }
 
+/// When it is dropped, by a panic too, it waits until what was written past the caches can be seen by all.
+pub(crate) struct Fence;
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an instruction that all processors of the architecture have.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
+    }
+}
+
 /// The level in use; 0 as long as nobody has asked.
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 

@@ -184,14 +184,22 @@ impl<'a> SinkView<'a> {
         Some(unsafe { std::slice::from_raw_parts_mut(start, range.len()) })
     }
 
-    /// `count` ranges of `len` elements that follow each other in C order, each as a slice, where memory allows.
+    /// `count` ranges of `len` elements that begin `step` after one another in C order, each as a slice, where memory
+    /// allows.
     ///
     /// # Panics
-    /// If one of them leaves the view, or `T` has not the item size.
+    /// If they overlap, or one of them leaves the view, or `T` has not the item size.
     #[must_use]
-    pub fn slices_of_mut<T: Pod>(&mut self, start: usize, len: usize, count: usize) -> Option<Vec<&mut [T]>> {
+    pub fn slices_of_mut<T: Pod>(
+        &mut self,
+        start: usize,
+        step: usize,
+        len: usize,
+        count: usize,
+    ) -> Option<Vec<&mut [T]>> {
+        assert!(len <= step, "ranges that share nothing");
         let one = |k: usize| {
-            let slice = self.slice_of_mut::<T>(start + k * len..start + (k + 1) * len)?;
+            let slice = self.slice_of_mut::<T>(start + k * step..start + k * step + len)?;
             // SAFETY: the slice just made, with the life of the borrow of `self`, in which all of them are made; no two
             // positions of a view share memory, and no position is in two of the ranges.
             #[allow(unsafe_code)]

@@ -10,19 +10,18 @@ use megalith_core::dtype::{Bool8, Real};
 use megalith_core::{DType, Result, SinkView, SourceView, Workers, match_dtype};
 
 use super::Mode;
+use super::behind::{Behind, finish};
 use super::extension::entry;
 use super::single;
 use super::sums::{Ahead, LANES, LINE, ROWS, down_rows, lie_alike};
-use super::sweep::{Place, Sweep};
-use super::writer::Writer;
+use super::sweep::{MANY, Place, Sweep};
+use super::writer::{Finished, Writer};
 use crate::rows::not_real;
 
 /// Rows between two looks at the cancel flag.
 const CHECK: usize = 256;
 /// Rows of outputs that are made together where each entry is to be loaded once for all of them.
 const TALL: usize = 32;
-/// Taps but one from which on the two steps it takes to convert narrow integers are worth that too.
-const MANY: usize = 16;
 /// Bytes of one way of the first-level cache, and of the second-level one; each has so many ways.
 const NEAR: usize = 1 << 12;
 const FAR: usize = 1 << 17;
@@ -73,11 +72,13 @@ fn run<S: Real, D: Real>(
     let written = place.addresses(sink);
     let singles = single::weights::<S, D>(sweep.taps);
     let step = row_step(&table[before..before + rows]);
-    let is_tall =
-        singles.is_some() || is_crowded(step, before + after + ROWS) || size_of::<S>() <= 2 && before + after >= MANY;
+    // The two steps it takes to convert narrow integers are worth it too.
+    let is_costly = size_of::<S>() <= 2 && before + after >= MANY;
+    let is_tall = singles.is_some() || is_costly || is_crowded(step, before + after + ROWS);
     let height = if is_tall { TALL } else { ROWS };
     // Of smaller elements not even the columns of which these make several vectors are lines of memory.
     let smallest = if singles.is_some() { 4 } else { 2 };
+    let fence = sweep.fence_behind(size_of::<D>()).filter(|_| !is_tall && writer.is_of(D::DTYPE));
     let mut ahead = Ahead::default();
     for r in (0..rows).step_by(height) {
         if r % CHECK == 0 {
@@ -86,30 +87,43 @@ fn run<S: Real, D: Real>(
         let count = height.min((rows - r).next_multiple_of(ROWS));
         let (there, needed) = (count.min(rows - r), r + before + after + count);
         let start = sink_base + r * lanes;
-        let sinks = if is_tall && writer.is_of(D::DTYPE) { sink.slices_of_mut(start, lanes, there) } else { None };
+        ahead.rows.clear();
+        if !step.is_multiple_of(FAR) {
+            ahead.rows.extend(table[needed..].iter().take(count).map(|row| (row.as_ptr().addr(), size_of::<S>())));
+        }
+        if let Some(fence) = fence {
+            let (room, mut behind) = writer.room::<D>(count * pitch, sink, fence);
+            let mut out: Vec<_> = room.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]).collect();
+            down_rows(sweep.taps, &table[r..needed], &mut out, &ahead, false, &mut behind);
+            finish(&mut behind);
+            writer.keep::<D>(sink, Finished { start, step: lanes, len: lanes, count: there, pitch });
+            continue;
+        }
+        let sinks =
+            if is_tall && writer.is_of(D::DTYPE) { sink.slices_of_mut(start, lanes, lanes, there) } else { None };
         let is_straight = sinks.is_some();
         // What is written at once must be there already; a buffer is written when all of it is made.
         let next = if is_straight { r + count } else { r };
         let mut out = sinks.unwrap_or_default();
         let spare = writer.elements::<D>((count - out.len()) * pitch);
         out.extend(spare.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]));
-        let is_past = sweep.is_large && is_straight && count > ROWS && size_of::<D>() >= smallest && lie_alike(&out);
-        ahead.rows.clear();
-        if !step.is_multiple_of(FAR) {
-            ahead.rows.extend(table[needed..].iter().take(count).map(|row| (row.as_ptr().addr(), size_of::<S>())));
-            if !is_past {
-                ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
-            }
+        let is_past =
+            sweep.fence.is_some() && is_straight && count > ROWS && size_of::<D>() >= smallest && lie_alike(&out);
+        if !step.is_multiple_of(FAR) && !is_past {
+            ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
         }
         match singles {
             Some(weights) => single::down_rows(weights, &table[r..needed], &mut out, &ahead, is_past),
-            None => down_rows(sweep.taps, &table[r..needed], &mut out, &ahead, is_past),
+            None => down_rows(sweep.taps, &table[r..needed], &mut out, &ahead, is_past, &mut Behind::default()),
         }
         if !is_straight {
             for k in 0..there {
                 writer.write::<D>(sink, start + k * lanes, k * pitch..k * pitch + lanes);
             }
         }
+    }
+    if let Some(fence) = fence {
+        writer.flush::<D>(sink, fence);
     }
     Ok(true)
 }

@@ -66,7 +66,7 @@ fn run<S: Real, D: Real>(
         let Some(out) = sink.slice_of_mut::<D>(first * length..stop * length) else { return Ok(false) };
         let inner = &mut out[from + before - start..to - after - start];
         let shifted: Vec<&[S]> = (0..=before + after).map(|i| &x[i..][..inner.len()]).collect();
-        row(sweep.taps, &shifted, inner);
+        row(sweep.taps, &shifted, inner, sweep.fence_behind(size_of::<D>()).is_some());
         for (line, out) in (first..stop).zip(out.chunks_exact_mut(length)) {
             let Some(entries) = source.slice_of::<S>(line * n..(line + 1) * n) else { return Ok(false) };
             for row in (rows.start..before.min(rows.end)).chain((n - after).max(rows.start)..rows.end) {

@@ -19,6 +19,7 @@ use std::hint::black_box;
 
 use megalith_core::dtype::Real;
 
+use super::behind::Behind;
 use super::taps::{Kind, Taps};
 use crate::simd::{multiversion, prefetch};
 
@@ -45,17 +46,17 @@ multiversion!(
     /// `rows` has, at least [`LANES`].
     ///
     /// `ahead` are rows that are going to be needed; they are fetched while the sums are made. More than [`ROWS`] rows of
-    /// outputs that lie alike are written past the caches if `is_past`.
+    /// outputs that lie alike are written past the caches if `is_past`; with others some of what is `behind` is written.
     pub(super) fn down_rows[S: Real, D: Real](
-        taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead, is_past: bool
+        taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead, is_past: bool, behind: &mut Behind<'_>
     ) -> () = straight::<S, D, 2, false>, avx512 = avx512::down_rows, avx2 = straight::<S, D, 4, true>
 );
 
 multiversion!(
     /// `out[l * columns + c] = sum over i of weights[i] * x[(c + i) * LANES + l]` for [`LANES`] lines and a multiple of
-    /// [`ROWS`] columns; what `ahead` has from column `first` on is fetched.
+    /// [`ROWS`] columns; what `ahead` has from column `first` on is fetched, and some of what is `behind` is written.
     pub(super) fn down_lines[D: Real](
-        taps: &Taps, x: &[f64], columns: usize, out: &mut [D], ahead: &Ahead, first: usize
+        taps: &Taps, x: &[f64], columns: usize, out: &mut [D], ahead: &Ahead, first: usize, behind: &mut Behind<'_>
     ) -> () = turned::<D, 2, false>, avx512 = avx512::down_lines, avx2 = turned::<D, 4, true>
 );
 
@@ -68,14 +69,19 @@ multiversion!(
 
 multiversion!(
     /// `out[l] = sum over i of weights[i] * rows[i][l]` for at least [`ALONG`] outputs and as many rows as weights, all
-    /// of the length of `out`.
-    pub(super) fn row[S: Real, D: Real](taps: &Taps, rows: &[&[S]], out: &mut [D]) -> ()
+    /// of the length of `out`, which is written past the caches if `is_past`.
+    pub(super) fn row[S: Real, D: Real](taps: &Taps, rows: &[&[S]], out: &mut [D], is_past: bool) -> ()
         = plain_row::<S, D, 2, false>, avx512 = avx512::row, avx2 = plain_row::<S, D, 4, true>
 );
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
+fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(
+    taps: &Taps,
+    rows: &[&[S]],
+    out: &mut [D],
+    _is_past: bool,
+) {
     let one = if FUSED { black_box(1.0) } else { 1.0 };
     rows_of_outputs(taps, rows, out);
     for at in parts(out.len(), out.as_ptr().align_offset(LINE), PART * W) {
@@ -199,6 +205,7 @@ fn turned<D: Real, const W: usize, const FUSED: bool>(
     out: &mut [D],
     ahead: &Ahead,
     first: usize,
+    _behind: &mut Behind<'_>,
 ) {
     let last = taps.weights.len() - 1;
     for c in (0..columns).step_by(ROWS) {
@@ -236,6 +243,7 @@ fn straight<S: Real, D: Real, const W: usize, const FUSED: bool>(
     out: &mut [&mut [D]],
     ahead: &Ahead,
     _is_past: bool,
+    _behind: &mut Behind<'_>,
 ) {
     let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
     for first in (0..out.len()).step_by(ROWS) {

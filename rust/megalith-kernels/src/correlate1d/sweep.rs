@@ -3,6 +3,7 @@
 use megalith_core::{DType, Result, SinkView, SourceView, Workers};
 
 use super::Mode;
+use super::behind::ITEMSIZE;
 use super::direct::{Direct, direct};
 use super::extension::Runs;
 use super::lines::lines;
@@ -10,6 +11,7 @@ use super::sums::{ALONG, Ahead, LANES, ROWS, along, down};
 use super::taps::{Taps, WIDTH};
 use super::writer::Writer;
 use crate::rows::{Lines, SIDE, line_loader};
+use crate::simd::Fence;
 
 /// Entries of the window, where the kernel is not longer: a part of the second-level cache.
 pub(super) const WINDOW: usize = 1 << 15;
@@ -20,6 +22,9 @@ const PIECE: usize = 1 << 12;
 /// Rows of turned lines that are in the window at once, where the kernel is not longer. Lines of as many entries, which
 /// are read from one end to the other, matter more than the first-level cache, of which this is all.
 const TURNED: usize = 512;
+
+/// Taps from which on sums take more time than memory.
+pub(super) const MANY: usize = 16;
 
 /// How a strip of lanes lies in the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +55,7 @@ pub(super) struct Scratch {
     load: Box<dyn Lines>,
     direct: Direct,
     pub(super) lines: Option<super::lines::Lines>,
-    writer: Writer,
+    pub(super) writer: Writer,
     window: Vec<f64>,
     after: Vec<f64>,
 }
@@ -79,11 +84,17 @@ pub(super) struct Sweep<'a> {
     pub(super) mode: Mode,
     /// Length of the axis.
     pub(super) n: usize,
-    /// Whether the result may be written past the caches.
-    pub(super) is_large: bool,
+    /// If the result may be written past the caches, what is dropped before anybody looks at what the sweep has written.
+    pub(super) fence: Option<&'a Fence>,
 }
 
 impl Sweep<'_> {
+    /// The fence, if rows of elements of this size are to be written past the caches while the next are made: where it is
+    /// memory that takes time.
+    pub(super) fn fence_behind(&self, itemsize: usize) -> Option<&Fence> {
+        self.fence.filter(|_| itemsize >= ITEMSIZE && self.taps.weights.len() <= MANY)
+    }
+
     /// Compute the rows of a strip, sliding a window along the axis.
     pub(super) fn run(
         &self,
@@ -143,7 +154,7 @@ impl Sweep<'_> {
             runs.fill(end as isize, &mut tail[..after * pitch], |row, out| read(sink, row, out));
         }
 
-        let ahead = place.lines_ahead(source, sink, self.n);
+        let ahead = place.lines_ahead(source, sink, self.n, self.fence_behind(sink.itemsize()).is_some());
         // The window holds the rows from `a - before` up to `known`.
         let (mut a, mut known) = (first, first);
         while a < end {
@@ -184,7 +195,7 @@ impl Sweep<'_> {
                             writer.write::<f64>(sink, start, k * pitch..k * pitch + lanes);
                         }
                     }
-                    Form::Turned => (writer.lines)(writer, self.taps, &x[LANES..], &ahead, written, place, sink),
+                    Form::Turned => (writer.lines)(writer, self, &x[LANES..], &ahead, written, place, sink),
                 }
             }
             let rows = &mut window[LANES..];
@@ -213,7 +224,7 @@ impl Place {
     }
 
     /// The memory of turned lines that is written now, and of those that are read next, where it is without gaps.
-    fn lines_ahead(&self, source: Option<&SourceView<'_>>, sink: &SinkView<'_>, n: usize) -> Ahead {
+    fn lines_ahead(&self, source: Option<&SourceView<'_>>, sink: &SinkView<'_>, n: usize, is_behind: bool) -> Ahead {
         let mut ahead = Ahead::default();
         if self.form == Form::Turned {
             let mut add = |view: &SourceView<'_>, start: usize, len: usize| {
@@ -223,7 +234,9 @@ impl Place {
                     ahead.rows.extend((0..SIDE).map(|l| (address + l * len * itemsize, itemsize)));
                 }
             };
-            add(&sink.as_source(), self.sink_base, self.rows);
+            if !is_behind {
+                add(&sink.as_source(), self.sink_base, self.rows);
+            }
             if let Some(source) = source {
                 add(source, self.source_base + SIDE * n + self.first, n);
             }

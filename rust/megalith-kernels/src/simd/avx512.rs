@@ -1,7 +1,7 @@
 //! What reads memory by a vector of places, and what writes it past the caches.
 
 use std::arch::x86_64::{
-    __m512i, _mm_sfence, _mm512_cmplt_epu32_mask, _mm512_i32gather_epi32, _mm512_set1_epi32, _mm512_stream_si512,
+    __m512i, _mm512_cmplt_epu32_mask, _mm512_i32gather_epi32, _mm512_set1_epi32, _mm512_stream_si512,
 };
 
 use bytemuck::{Pod, cast, cast_slice, cast_slice_mut};
@@ -24,7 +24,7 @@ pub(crate) fn gather(table: &[[u8; 4]], indices: __m512i) -> Option<__m512i> {
 /// Write 64 bytes past the caches, if they are a line of memory.
 ///
 /// # Safety
-/// From now until a [`Fence`] is dropped, nobody looks at the bytes or writes them, this thread neither.
+/// From now until a [`Fence`](super::Fence) is dropped, nobody looks at the bytes or writes them, this thread neither.
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
@@ -52,15 +52,4 @@ pub(crate) unsafe fn stream_all<T: Pod>(out: &mut [T], values: &[T]) {
         unsafe { stream(line, cast(vector)) };
     }
     rest.copy_from_slice(last);
-}
-
-/// When it is dropped, by a panic too, it waits until what was written past the caches can be seen by all.
-pub(crate) struct Fence;
-
-impl Drop for Fence {
-    #[allow(unsafe_code)]
-    fn drop(&mut self) {
-        // SAFETY: an instruction that all processors of the architecture have.
-        unsafe { _mm_sfence() }
-    }
 }

@@ -12,7 +12,8 @@ use megalith_core::dtype::Real;
 use super::super::WIDE;
 use super::super::sums::{Ahead, ROWS, bytes, columns_of, rows_alike};
 use super::{OUTPUTS, entries_of_outputs};
-use crate::simd::avx512::{Fence, stream_all};
+use crate::simd::Fence;
+use crate::simd::avx512::stream_all;
 
 /// Lanes of a vector.
 const W: usize = 16;

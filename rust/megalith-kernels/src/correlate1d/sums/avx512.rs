@@ -16,10 +16,12 @@ use std::hint::black_box;
 use megalith_core::DType;
 use megalith_core::dtype::Real;
 
+use super::super::behind::{Behind, avx512::go_on};
 use super::super::taps::{Kind, Taps};
 use super::{ALONG, Ahead, LANES, LINE, PART, ROWS, bytes, columns_of, parts, rows_alike, rows_of_outputs, window_row};
 use crate::rows::{turned, turned_halves, turned_words};
-use crate::simd::avx512::{Fence, stream_all};
+use crate::simd::Fence;
+use crate::simd::avx512::stream_all;
 
 /// Lanes of a vector.
 const W: usize = 8;
@@ -51,11 +53,13 @@ pub(super) fn down_rows<S: Real, D: Real>(
     out: &mut [&mut [D]],
     ahead: &Ahead,
     is_past: bool,
+    behind: &mut Behind<'_>,
 ) {
     if out.len() == ROWS {
         let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
         let vector = |i, lane| doubles(rows, i, lane);
         return block(taps, lanes, ahead, vector, |lane, sums| {
+            go_on::<D>(behind);
             for (out, sum) in out.iter_mut().zip(sums) {
                 out[lane..][..W].copy_from_slice(&elements::<D>(sum));
             }
@@ -114,13 +118,22 @@ fn columns<S: Real, D: Real, const C: usize>(
 
 /// See [`super::down_lines`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-pub(super) fn down_lines<D: Real>(taps: &Taps, x: &[f64], columns: usize, out: &mut [D], ahead: &Ahead, first: usize) {
+pub(super) fn down_lines<D: Real>(
+    taps: &Taps,
+    x: &[f64],
+    columns: usize,
+    out: &mut [D],
+    ahead: &Ahead,
+    first: usize,
+    behind: &mut Behind<'_>,
+) {
     assert!(columns.is_multiple_of(ROWS), "whole blocks");
     let x = &x[..(taps.weights.len() - 1 + columns) * W];
     // Seen as columns that are blocks of one vector each, one below the other.
     let vector = |i: usize, c: usize| bytemuck::cast(window_row::<W>(x, (c + i) * W));
     blocks(taps, (0..columns).step_by(ROWS), vector, |c, sums| {
         ahead.fetch(first + c);
+        go_on::<D>(behind);
         for (l, line) in lines::<D>(&sums).into_iter().enumerate() {
             out[l * columns + c..][..W].copy_from_slice(&line);
         }
@@ -321,10 +334,12 @@ pub(super) fn along(taps: &Taps, x: &[f64], out: &mut [f64]) {
 
 /// See [`super::row`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
+#[allow(unsafe_code)]
+pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D], is_past: bool) {
     let weights = &taps.weights[..];
     let one = _mm512_set1_pd(black_box(1.0));
     rows_of_outputs(taps, rows, out);
+    let (last, fence) = (out.len() - ALONG, is_past.then_some(Fence));
     for at in parts(out.len(), out.as_ptr().align_offset(LINE), ALONG) {
         let part = |i: usize| row_of(|lane| doubles(rows, i, lane), at);
         let sums = match taps.kind {
@@ -334,8 +349,15 @@ pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D]) {
         };
         let [a, b, c, d] = sums;
         let elements: [[D; W]; PART] = [elements(a), elements(b), elements(c), elements(d)];
-        out[at..][..ALONG].copy_from_slice(elements.as_flattened());
+        let out = &mut out[at..][..ALONG];
+        if is_past && (at == last || at + ALONG <= last) {
+            // SAFETY: as in `columns`: no part but this has lines of these, which are borrowed until the fence is dropped.
+            unsafe { stream_all(out, elements.as_flattened()) };
+        } else {
+            out.copy_from_slice(elements.as_flattened());
+        }
     }
+    drop(fence);
 }
 
 /// See [`super::pairs_along`].

@@ -13,7 +13,8 @@ use std::arch::x86_64::{
 
 use bytemuck::{cast, cast_slice, cast_slice_mut};
 
-use crate::simd::avx512::{Fence, stream};
+use crate::simd::Fence;
+use crate::simd::avx512::stream;
 
 /// Bytes of a vector, and values looked up at once.
 const LANES: usize = 64;

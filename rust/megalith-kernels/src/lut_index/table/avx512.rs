@@ -11,7 +11,8 @@ use bytemuck::{cast, cast_slice};
 
 use super::super::strips::PAGE;
 use super::{AHEAD, BYTES, RUN, fetch, plain_look_up_bytes, plain_look_up_octets, plain_pack, plain_take_bits};
-use crate::simd::avx512::{Fence, gather, stream};
+use crate::simd::Fence;
+use crate::simd::avx512::{gather, stream};
 use crate::simd::prefetch;
 
 #[inline]
