@@ -38,7 +38,9 @@ def order_of(source: Source) -> Order:
 
 def fresh_like(source: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     """Return an array for results at the positions of another one, in its order."""
-    return _core.empty(source.shape, dtype, "F" if source.ndim > 1 and source.flags.fnc else "C")
+    if source.ndim > 1 and source.flags.fnc:
+        return _core.empty(source.shape, dtype, "F")
+    return _core.empty(source.shape, dtype)
 
 
 def check_kind(name: str, dtype: np.dtype[Any], kinds: str, supported: str) -> None:

@@ -28,7 +28,10 @@ impl<L: Pod> Bytes<L> {
     /// The entries for bytes that are an `S`.
     pub(super) fn new<S: Integer>(lut: &[L], mode: Mode) -> Self {
         let mut table = [L::default(); 256];
-        for (byte, slot) in table.iter_mut().enumerate() {
+        // Bytes that are indices of the table as they are; a small array takes less time than to ask for each.
+        let indices = lut.len().min(S::MAX as usize + 1).min(table.len());
+        table[..indices].copy_from_slice(&lut[..indices]);
+        for (byte, slot) in table.iter_mut().enumerate().skip(indices) {
             // Negative ones come last: a byte without an entry is never followed by one that has one.
             let Some(i) = index_of(S::from_index(byte), lut.len(), mode) else { return Self { table, limit: byte } };
             *slot = lut[i];
