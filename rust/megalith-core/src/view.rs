@@ -172,10 +172,14 @@ mod tests {
         let data: Vec<u32> = (0..120).collect();
         let mut out = vec![0u32; 120];
         let shape = [4, 5, 6];
-        let tiles = tiles(Some(SourceView::from_slice(&data, &shape)), SinkView::from_slice(&mut out, &shape), 50);
-        assert_eq!(tiles.len(), 3);
-        for mut tile in tiles {
-            assert!(tile.source.unwrap().as_slice::<u32>().is_some() && tile.sink.as_mut_slice::<u32>().is_some());
+        for (block, count) in [(50, 3), (120, 1)] {
+            let source = SourceView::from_slice(&data, &shape);
+            let tiles = tiles(Some(source), SinkView::from_slice(&mut out, &shape), block);
+            assert_eq!(tiles.len(), count);
+            for mut tile in tiles {
+                assert_eq!(tile.sink.shape().len(), 1);
+                assert!(tile.source.unwrap().as_slice::<u32>().is_some() && tile.sink.as_mut_slice::<u32>().is_some());
+            }
         }
     }
 

@@ -23,8 +23,8 @@
 //! 3. Lanes are taken along the smallest stride of the sink. A strip is wide, for the sake of memory. What is read
 //!    next, and the memory that is going to be written, are fetched while sums are made: on one thread that takes a
 //!    third off the time of three taps.
-//! 4. Large results are written past the caches where that pays: doubles (`correlate1d/behind.rs`), and columns as wide as
-//!    lines of memory.
+//! 4. Large results are written past the caches where that pays: elements of eight bytes (`correlate1d/behind.rs`), and
+//!    columns as wide as lines of memory.
 //! 5. In place costs nothing more: what lies behind the window is never needed again, and the rows beyond the ends are
 //!    read before the first result is written.
 //!
@@ -286,8 +286,10 @@ impl Plan {
     }
 
     fn run(&self, workers: &Workers<'_>, item: Part<'_, '_>, scratch: &mut Scratch) -> Result<()> {
-        // Dropped when nothing looks at the item's part of the sink any more.
-        let fence = self.is_large.then_some(Fence);
+        // SAFETY: nobody else has the item's part of the sink until this returns, and a sweep that has a source of its own
+        // does not look at it; each row is written once.
+        #[allow(unsafe_code)]
+        let fence = self.is_large.then(|| unsafe { Fence::new() });
         let sweep = Sweep { taps: &self.taps, mode: self.mode, n: self.n, fence: fence.as_ref() };
         scratch.writer.forget();
         if self.by_lines {

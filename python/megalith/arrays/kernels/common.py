@@ -38,6 +38,7 @@ def order_of(source: Source) -> Order:
 
 def fresh_like(source: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     """Return an array for results at the positions of another one, in its order."""
+    # Small arrays feel an argument.
     if source.ndim > 1 and source.flags.fnc:
         return _core.empty(source.shape, dtype, "F")
     return _core.empty(source.shape, dtype)

@@ -30,7 +30,7 @@ pub fn tiles<'a, 'b>(mut source: Option<SourceView<'a>>, mut sink: SinkView<'b>,
         && source.as_ref().is_none_or(|source| source.layout.is_contiguous(source.itemsize()))
     {
         assert!(source.as_ref().is_none_or(|source| source.shape() == sink.shape()), "one shape");
-        return vec![Tile { source, sink }];
+        return vec![Tile { source: source.map(SourceView::coalesce), sink: sink.coalesce() }];
     }
     // In place the sink's own layout stands in for the source's, so that merging has two layouts to agree.
     let mut twin = source.as_ref().map_or_else(|| sink.layout.clone(), |source| source.layout.clone());

@@ -20,50 +20,50 @@ type Line = [u8; LINE];
 
 /// Lines that are still to be written, of rows one after the other.
 #[derive(Default)]
-pub(super) struct Behind<'a>(Vec<(&'a [Line], &'a mut [Line])>);
+pub(super) struct Behind<'a> {
+    fence: Option<&'a Fence>,
+    rows: Vec<(&'a [Line], &'a mut [Line])>,
+}
 
 impl<'a> Behind<'a> {
+    pub(super) fn new(fence: &'a Fence) -> Self {
+        Self { fence: Some(fence), rows: Vec::new() }
+    }
+
     /// Write `row` to where `out` is: what is no whole line at once, and the lines until [`finish`].
-    ///
-    /// # Safety
-    /// Until the fence is dropped nobody looks at `out` or writes there, this thread neither.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn add<D: Real>(&mut self, row: &'a [D], out: &'a mut [D], _fence: &'a Fence) {
+    pub(super) fn add<D: Real>(&mut self, row: &'a [D], out: &'a mut [D]) {
         let (row, out): (&[u8], &mut [u8]) = (cast_slice(row), cast_slice_mut(out));
         let first = out.as_ptr().align_offset(LINE).min(out.len());
         let ((start, row), (head, out)) = (row.split_at(first), out.split_at_mut(first));
         let ((lines, end), (slots, tail)) = (row.as_chunks(), out.as_chunks_mut());
         head.copy_from_slice(start);
         tail.copy_from_slice(end);
-        self.0.push((lines, slots));
+        self.rows.push((lines, slots));
     }
 
     /// The next lines, at most `n`.
     #[inline]
     fn next(&mut self, n: usize) -> Option<(&'a [Line], &'a mut [Line])> {
-        let (lines, slots) = self.0.last_mut()?;
+        let (lines, slots) = self.rows.last_mut()?;
         let n = n.min(lines.len());
         let (first, rest) = lines.split_at(n);
         let (to, left) = std::mem::take(slots).split_at_mut(n);
         (*lines, *slots) = (rest, left);
         if lines.is_empty() {
-            self.0.pop();
+            self.rows.pop();
         }
         Some((first, to))
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 multiversion!(
     /// Write all lines that are left.
     pub(super) fn finish[](behind: &mut Behind<'_>) -> () = plain_finish, avx512 = avx512::finish
 );
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) use plain_finish as finish;
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-pub(super) fn plain_finish(behind: &mut Behind<'_>) {
+fn plain_finish(behind: &mut Behind<'_>) {
     while let Some((lines, slots)) = behind.next(usize::MAX) {
         slots.copy_from_slice(lines);
     }

@@ -76,9 +76,9 @@ fn run<S: Real, D: Real>(
     let is_costly = size_of::<S>() <= 2 && before + after >= MANY;
     let is_tall = singles.is_some() || is_costly || is_crowded(step, before + after + ROWS);
     let height = if is_tall { TALL } else { ROWS };
-    // Of smaller elements not even the columns of which these make several vectors are lines of memory.
+    // The rows of columns are whole lines of memory if elements have at least so many bytes.
     let smallest = if singles.is_some() { 4 } else { 2 };
-    let fence = sweep.fence_behind(size_of::<D>()).filter(|_| !is_tall && writer.is_of(D::DTYPE));
+    let fence = sweep.fence_for(size_of::<D>()).filter(|_| !is_tall && writer.is_of(D::DTYPE));
     let mut ahead = Ahead::default();
     for r in (0..rows).step_by(height) {
         if r % CHECK == 0 {
@@ -123,7 +123,7 @@ fn run<S: Real, D: Real>(
         }
     }
     if let Some(fence) = fence {
-        writer.flush::<D>(sink, fence);
+        writer.flush_of::<D>(sink, fence);
     }
     Ok(true)
 }

@@ -23,7 +23,8 @@ use super::sweep::Sweep;
 use super::taps::FEW;
 use crate::rows::not_real;
 
-/// Outputs of lines that are computed as one, about; they stay in the cache until their ends are mended.
+/// Outputs of lines that are computed as one, about; they stay in the cache until their ends are mended, unless they are
+/// written past it.
 const BATCH: usize = 1 << 12;
 
 /// Computes some rows, counted from the first of the axis, of all lines of a part; or says that it cannot, and what it
@@ -66,7 +67,7 @@ fn run<S: Real, D: Real>(
         let Some(out) = sink.slice_of_mut::<D>(first * length..stop * length) else { return Ok(false) };
         let inner = &mut out[from + before - start..to - after - start];
         let shifted: Vec<&[S]> = (0..=before + after).map(|i| &x[i..][..inner.len()]).collect();
-        row(sweep.taps, &shifted, inner, sweep.fence_behind(size_of::<D>()).is_some());
+        row(sweep.taps, &shifted, inner, sweep.fence_for(size_of::<D>()).is_some());
         for (line, out) in (first..stop).zip(out.chunks_exact_mut(length)) {
             let Some(entries) = source.slice_of::<S>(line * n..(line + 1) * n) else { return Ok(false) };
             for row in (rows.start..before.min(rows.end)).chain((n - after).max(rows.start)..rows.end) {

@@ -84,7 +84,7 @@ fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(
 ) {
     let one = if FUSED { black_box(1.0) } else { 1.0 };
     rows_of_outputs(taps, rows, out);
-    for at in parts(out.len(), out.as_ptr().align_offset(LINE), PART * W) {
+    for (at, _) in parts(out.len(), out.as_ptr().align_offset(LINE), PART * W) {
         let part = |i: usize| each_row(|r| converted(rows, i, at + r * W));
         let sums = match taps.kind {
             Kind::Symmetric => pairs_along::<W, FUSED, false>(part, &taps.weights, one),
@@ -99,30 +99,32 @@ fn plain_row<S: Real, D: Real, const W: usize, const FUSED: bool>(
 
 /// Where parts of `width` of `len` elements begin, such that each but the first and the last begins a line of memory,
 /// as the element at `aligned` does; the second covers some of the first again, and the last some of the one before it.
+/// And whether no part after it covers some of it again.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-pub(super) fn parts(len: usize, aligned: usize, width: usize) -> impl Iterator<Item = usize> {
+pub(super) fn parts(len: usize, aligned: usize, width: usize) -> impl Iterator<Item = (usize, bool)> {
     let (aligned, last) = (aligned.min(width), len - width);
     let second = if aligned == 0 { width } else { aligned };
     let more = if last == 0 { 0 } else { last.saturating_sub(second).div_ceil(width) + 1 };
-    (0..=more).map(move |k| if k == 0 { 0 } else { (second + (k - 1) * width).min(last) })
+    let start = move |k: usize| if k == 0 { 0 } else { (second + (k - 1) * width).min(last) };
+    (0..=more).map(move |k| (start(k), k == more || start(k) + width <= start(k + 1)))
 }
 
-/// Parts of rows as in [`parts`], and whether each is one that may be written past the caches, as all are to be if
-/// `is_past`: no part after it covers some of it again. Such are aligned for the outputs, others for the entries.
+/// The parts of rows of outputs that are made of `rows`, aligned for the outputs if these are to be written past the
+/// caches, and otherwise for the entries.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-pub(super) fn columns_of<S, D>(
+pub(super) fn columns_of<S, D, const C: usize>(
+    weights: usize,
     rows: &[&[S]],
     out: &[&mut [D]],
-    width: usize,
     is_past: bool,
-) -> impl Iterator<Item = (usize, bool)> + use<S, D> {
+) -> impl Iterator<Item = (usize, bool)> + use<S, D, C> {
+    let lanes = rows_alike::<_, _, C>(weights, rows, out);
     assert!(!is_past || lie_alike(out), "lines of memory one below the other");
-    let entries = rows[rows.len() / 2];
-    let aligned = if is_past { out[0].as_ptr().align_offset(LINE) } else { entries.as_ptr().align_offset(LINE) };
-    let last = entries.len() - width;
-    parts(entries.len(), aligned, width).map(move |lane| (lane, is_past && (lane == last || lane + width <= last)))
+    let entries = rows[rows.len() / 2].as_ptr();
+    let aligned = if is_past { out[0].as_ptr().align_offset(LINE) } else { entries.align_offset(LINE) };
+    parts(lanes, aligned, C)
 }
 
 /// Look whether there is a row for each weight, as long as the outputs, which are a part or more.

@@ -23,7 +23,7 @@ const PIECE: usize = 1 << 12;
 /// are read from one end to the other, matter more than the first-level cache, of which this is all.
 const TURNED: usize = 512;
 
-/// Taps from which on sums take more time than memory.
+/// More taps than these take more time than memory.
 pub(super) const MANY: usize = 16;
 
 /// How a strip of lanes lies in the window.
@@ -89,9 +89,9 @@ pub(super) struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// The fence, if rows of elements of this size are to be written past the caches while the next are made: where it is
-    /// memory that takes time.
-    pub(super) fn fence_behind(&self, itemsize: usize) -> Option<&Fence> {
+    /// The fence, if elements of this size are to be written past the caches whatever it takes: where it is memory that
+    /// takes time.
+    pub(super) fn fence_for(&self, itemsize: usize) -> Option<&Fence> {
         self.fence.filter(|_| itemsize >= ITEMSIZE && self.taps.weights.len() <= MANY)
     }
 
@@ -154,7 +154,7 @@ impl Sweep<'_> {
             runs.fill(end as isize, &mut tail[..after * pitch], |row, out| read(sink, row, out));
         }
 
-        let ahead = place.lines_ahead(source, sink, self.n, self.fence_behind(sink.itemsize()).is_some());
+        let ahead = place.lines_ahead(source, sink, self.n, self.fence_for(sink.itemsize()).is_some());
         // The window holds the rows from `a - before` up to `known`.
         let (mut a, mut known) = (first, first);
         while a < end {

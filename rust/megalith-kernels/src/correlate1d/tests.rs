@@ -478,6 +478,46 @@ fn correlate1d_truthy_bytes_count_as_one() {
 }
 
 #[test]
+fn correlate1d_rows_lie_anywhere_in_lines_of_memory() {
+    // Rows that follow each other, that begin at the same place of a line, and that do not.
+    for (dtype, width, axis) in [DType::U16, DType::F16, DType::F32, DType::F64]
+        .into_iter()
+        .flat_map(|dtype| [(500, 0), (512, 0), (512, 1), (77, 1)].map(|(width, axis)| (dtype, width, axis)))
+    {
+        let shape = [70, width];
+        // Sums that single precision has too.
+        let values: Vec<f64> = (0..70 * width).map(|k| (k * k % 199) as f64).collect();
+        let mut source = Array::new(Layout::C, &shape, dtype);
+        source.set(&values);
+        for (taps, fast) in [(3, false), (11, false), (11, true), (31, false)] {
+            let weights: Vec<f64> = (0..taps).map(|i| f64::from(i % 5) / 8.0).collect();
+            let run = |level, sink: &mut Array| {
+                set_level(level);
+                let input = Input::Array { view: source.source(), dtype };
+                on(2, |w| correlate1d(w, input, sink.sink(), dtype, axis, &weights, 0, Mode::Nearest, fast)).unwrap();
+            };
+            let mut expected = Array::new(Layout::C, &shape, dtype);
+            run(Level::Baseline, &mut expected);
+            for (gap, offset) in [(0, 0), (0, 3), (64, 0), (64, 5), (3, 1)] {
+                let mut sink = Array::new(Layout::C, &[71, width + gap], dtype);
+                sink.bytes.resize(sink.bytes.len() + 64, 0);
+                sink.bytes.fill(7);
+                sink.shape = shape.to_vec();
+                sink.first = sink.bytes.as_ptr().align_offset(64) + offset * dtype.itemsize();
+                let before = sink.bytes.clone();
+                run(Level::Avx512, &mut sink);
+                assert!(sink.get() == expected.get(), "{dtype:?} {width} {axis} {taps} {fast} {gap} {offset}");
+                let (len, pitch) = (width * dtype.itemsize(), (width + gap) * dtype.itemsize());
+                let is_row =
+                    |k: usize| k >= sink.first && k < sink.first + 70 * pitch && (k - sink.first) % pitch < len;
+                let is_left_alone = |(k, pair): (usize, (&u8, &u8))| is_row(k) || pair.0 == pair.1;
+                assert!(sink.bytes.iter().zip(&before).enumerate().all(is_left_alone));
+            }
+        }
+    }
+}
+
+#[test]
 fn correlate1d_empty_arrays_are_left_alone() {
     for (shape, axis) in [(vec![0], 0), (vec![3, 0, 2], 1), (vec![3, 0, 2], 0)] {
         let mut out: [f16; 0] = [];

@@ -19,7 +19,7 @@ pub(super) struct Writer {
     pub(super) lines: Lines,
     pub(super) flush: Flush,
     buffer: Vec<f64>,
-    /// Where rows are made, and where those before are that are on their way into the sink.
+    /// Where rows are made, or were made last, and where those before are that are on their way into the sink.
     rooms: [Vec<f64>; 2],
     finished: Option<Finished>,
 }
@@ -48,7 +48,7 @@ pub(super) type Lines = fn(&mut Writer, &Sweep<'_>, &[f64], &Ahead, Range<usize>
 impl Writer {
     /// A writer for a sink of `dtype`.
     pub(super) fn new(dtype: DType) -> Result<Self> {
-        let (lines, flush): (Lines, Flush) = match_dtype!(real dtype, T => (Self::lines_of::<T>, Self::flush::<T>),
+        let (lines, flush): (Lines, Flush) = match_dtype!(real dtype, T => (Self::lines_of::<T>, Self::flush_of::<T>),
             else return Err::<_, Error>(not_real("sink", dtype)));
         let (buffer, rooms) = (Vec::new(), Default::default());
         Ok(Self { dtype, store: storer("sink", dtype)?, lines, flush, buffer, rooms, finished: None })
@@ -77,8 +77,7 @@ impl Writer {
         }
     }
 
-    /// Room for `n` outputs, and what was finished before, on its way into the sink; the fence is that of the [`Sweep`].
-    #[allow(unsafe_code)]
+    /// Room for `n` outputs, and what was finished before, on its way into the sink.
     pub(super) fn room<'a, D: Real>(
         &'a mut self,
         n: usize,
@@ -87,13 +86,11 @@ impl Writer {
     ) -> (&'a mut [D], Behind<'a>) {
         self.rooms.swap(0, 1);
         let [new, old] = &mut self.rooms;
-        let mut behind = Behind::default();
+        let mut behind = Behind::new(fence);
         if let Some(finished) = self.finished.take() {
             let Some(slots) = finished.slots::<D>(sink) else { unreachable!("slices, as when it was kept") };
             for (row, slot) in cast_slice(old).chunks(finished.pitch).zip(slots) {
-                // SAFETY: each row of an item is finished once and not read again, and the fence is dropped with the item,
-                // of which nobody else has any part until then.
-                unsafe { behind.add(&row[..finished.len], slot, fence) };
+                behind.add(&row[..finished.len], slot);
             }
         }
         grow(new, (n * size_of::<D>()).div_ceil(size_of::<f64>()));
@@ -112,7 +109,7 @@ impl Writer {
     }
 
     /// Write what was finished last.
-    pub(super) fn flush<D: Real>(&mut self, sink: &mut SinkView<'_>, fence: &Fence) {
+    pub(super) fn flush_of<D: Real>(&mut self, sink: &mut SinkView<'_>, fence: &Fence) {
         let (_, mut behind) = self.room::<D>(0, sink, fence);
         finish(&mut behind);
     }
@@ -122,7 +119,6 @@ impl Writer {
         self.finished = None;
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn lines_of<D: Real>(
         &mut self,
         sweep: &Sweep<'_>,
@@ -133,7 +129,7 @@ impl Writer {
         sink: &mut SinkView<'_>,
     ) {
         let columns = rows.len().next_multiple_of(ROWS);
-        if let Some(fence) = sweep.fence_behind(size_of::<D>()) {
+        if let Some(fence) = sweep.fence_for(size_of::<D>()) {
             let (out, mut behind) = self.room::<D>(LANES * columns, sink, fence);
             down_lines(sweep.taps, x, columns, out, ahead, rows.start, &mut behind);
             finish(&mut behind);

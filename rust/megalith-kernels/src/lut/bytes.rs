@@ -28,7 +28,7 @@ impl<L: Pod> Bytes<L> {
     /// The entries for bytes that are an `S`.
     pub(super) fn new<S: Integer>(lut: &[L], mode: Mode) -> Self {
         let mut table = [L::default(); 256];
-        // Bytes that are indices of the table as they are; a small array takes less time than to ask for each.
+        // Most bytes are indices as they are. To ask for each takes longer than a small array.
         let indices = lut.len().min(S::MAX as usize + 1).min(table.len());
         table[..indices].copy_from_slice(&lut[..indices]);
         for (byte, slot) in table.iter_mut().enumerate().skip(indices) {

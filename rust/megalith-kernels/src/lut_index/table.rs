@@ -451,7 +451,7 @@ fn plain_look_up_octets<L: Entry>(
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_look_up_rows(
+pub(super) fn plain_look_up_rows(
     truths: &[u8],
     wide: usize,
     insides: &[u64],

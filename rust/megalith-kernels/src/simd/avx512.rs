@@ -6,6 +6,8 @@ use std::arch::x86_64::{
 
 use bytemuck::{Pod, cast, cast_slice, cast_slice_mut};
 
+use super::Fence;
+
 /// The entries of sixteen indices, if the table has them all; none of a table that has more entries than the
 /// instruction, to which indices are signed, can tell apart.
 #[inline]
@@ -22,34 +24,26 @@ pub(crate) fn gather(table: &[[u8; 4]], indices: __m512i) -> Option<__m512i> {
 }
 
 /// Write 64 bytes past the caches, if they are a line of memory.
-///
-/// # Safety
-/// From now until a [`Fence`](super::Fence) is dropped, nobody looks at the bytes or writes them, this thread neither.
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
-pub(crate) unsafe fn stream(line: &mut [u8; 64], value: __m512i) {
+pub(crate) fn stream(line: &mut [u8; 64], value: __m512i, _fence: &Fence) {
     if line.as_ptr().addr().is_multiple_of(64) {
-        // SAFETY: 64 bytes that are borrowed here alone, aligned as just looked at; the caller sees to the fence.
+        // SAFETY: 64 bytes that are borrowed here alone, aligned as just looked at; whoever made the fence sees to the rest.
         unsafe { _mm512_stream_si512(line.as_mut_ptr().cast(), value) }
     } else {
         *line = cast(value);
     }
 }
 
-/// Write values where elements are, past the caches what are lines of memory; the bytes of both are whole vectors.
-///
-/// # Safety
-/// As for [`stream`].
+/// Write whole vectors past the caches, what of them is lines of memory.
 #[inline]
 #[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-pub(crate) unsafe fn stream_all<T: Pod>(out: &mut [T], values: &[T]) {
+pub(crate) fn stream_all<T: Pod>(out: &mut [T], values: &[T], fence: &Fence) {
     let (lines, rest) = cast_slice_mut(out).as_chunks_mut();
-    let (vectors, last) = cast_slice(values).as_chunks::<64>();
+    let (vectors, last) = cast_slice::<_, u8>(values).as_chunks::<64>();
+    assert!(lines.len() == vectors.len() && rest.is_empty() && last.is_empty(), "whole vectors");
     for (line, &vector) in lines.iter_mut().zip(vectors) {
-        // SAFETY: as the caller says.
-        unsafe { stream(line, cast(vector)) };
+        stream(line, cast(vector), fence);
     }
-    rest.copy_from_slice(last);
 }

@@ -15,22 +15,19 @@ pub(in super::super) fn go_on<D>(behind: &mut Behind<'_>) {
     }
 }
 
-/// Write the next lines, at most `n`.
+/// Write the next lines, at most `n`; returns whether there were any.
 #[inline]
 #[target_feature(enable = "avx512f")]
-#[allow(unsafe_code)]
-fn write(behind: &mut Behind<'_>, n: usize) {
-    let Some((lines, slots)) = behind.next(n) else { return };
+fn write(behind: &mut Behind<'_>, n: usize) -> bool {
+    let (Some(fence), Some((lines, slots))) = (behind.fence, behind.next(n)) else { return false };
     for (slot, &line) in slots.iter_mut().zip(lines) {
-        // SAFETY: each line is written once, and whoever added it saw to it that nobody looks at it before the fence.
-        unsafe { stream(slot, cast(line)) };
+        stream(slot, cast(line), fence);
     }
+    true
 }
 
 /// See [`super::finish`].
 #[target_feature(enable = "avx512f")]
 pub(super) fn finish(behind: &mut Behind<'_>) {
-    while !behind.0.is_empty() {
-        write(behind, usize::MAX);
-    }
+    while write(behind, usize::MAX) {}
 }

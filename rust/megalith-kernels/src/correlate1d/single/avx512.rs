@@ -10,7 +10,7 @@ use megalith_core::DType;
 use megalith_core::dtype::Real;
 
 use super::super::WIDE;
-use super::super::sums::{Ahead, ROWS, bytes, columns_of, rows_alike};
+use super::super::sums::{Ahead, ROWS, bytes, columns_of};
 use super::{OUTPUTS, entries_of_outputs};
 use crate::simd::Fence;
 use crate::simd::avx512::stream_all;
@@ -47,11 +47,12 @@ fn columns<S: Real, D: Real, const C: usize>(
     ahead: &Ahead,
     is_past: bool,
 ) {
-    rows_alike::<_, _, C>(weights.len(), rows, out);
     let n = rows.len();
     let mut columns = vec![_mm512_setzero_ps(); n * C / W];
-    let fence = is_past.then_some(Fence);
-    for (lane, is_past) in columns_of(rows, out, C, is_past) {
+    // SAFETY: rows are borrowed here until it is dropped, and parts are written so that no other has some of.
+    let fence = is_past.then(|| unsafe { Fence::new() });
+    for (lane, is_alone) in columns_of::<_, _, C>(weights.len(), rows, out, is_past) {
+        let fence = fence.as_ref().filter(|_| is_alone);
         ahead.fetch(lane);
         for i in 0..n {
             for v in 0..C / W {
@@ -66,9 +67,8 @@ fn columns<S: Real, D: Real, const C: usize>(
                 }
                 for (out, sum) in out.iter_mut().zip(sums) {
                     let out = &mut out[lane + v * W..][..W];
-                    if is_past {
-                        // SAFETY: as in the columns of doubles.
-                        unsafe { stream_all(out, &elements::<D>(sum)) };
+                    if let Some(fence) = fence {
+                        stream_all(out, &elements::<D>(sum), fence);
                     } else {
                         out.copy_from_slice(&elements::<D>(sum));
                     }

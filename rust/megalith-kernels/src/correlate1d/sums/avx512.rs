@@ -84,10 +84,11 @@ fn columns<S: Real, D: Real, const C: usize>(
     ahead: &Ahead,
     is_past: bool,
 ) {
-    rows_alike::<_, _, C>(taps.weights.len(), rows, out);
     let mut column = vec![_mm512_set1_pd(0.0); rows.len() * C / W];
-    let fence = is_past.then_some(Fence);
-    for (lane, is_past) in columns_of(rows, out, C, is_past) {
+    // SAFETY: rows are borrowed here until it is dropped, and parts are written so that no other has some of.
+    let fence = is_past.then(|| unsafe { Fence::new() });
+    for (lane, is_alone) in columns_of::<_, _, C>(taps.weights.len(), rows, out, is_past) {
+        let fence = fence.as_ref().filter(|_| is_alone);
         ahead.fetch(lane);
         for (i, entries) in column.iter_mut().enumerate() {
             *entries = doubles(rows, i / (C / W), lane + i % (C / W) * W);
@@ -103,10 +104,8 @@ fn columns<S: Real, D: Real, const C: usize>(
             });
             for (out, row) in out.iter_mut().zip(&square) {
                 let out = &mut out[lane..][..C];
-                if is_past {
-                    // SAFETY: the only part that has lines of these, as `columns_of` says (the first, of which the second
-                    // has some, begins in the middle of a line), of rows that are borrowed until the fence is dropped.
-                    unsafe { stream_all(out, row) };
+                if let Some(fence) = fence {
+                    stream_all(out, row, fence);
                 } else {
                     out.copy_from_slice(row);
                 }
@@ -339,8 +338,9 @@ pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D], i
     let weights = &taps.weights[..];
     let one = _mm512_set1_pd(black_box(1.0));
     rows_of_outputs(taps, rows, out);
-    let (last, fence) = (out.len() - ALONG, is_past.then_some(Fence));
-    for at in parts(out.len(), out.as_ptr().align_offset(LINE), ALONG) {
+    // SAFETY: as in `columns`.
+    let fence = is_past.then(|| unsafe { Fence::new() });
+    for (at, is_alone) in parts(out.len(), out.as_ptr().align_offset(LINE), ALONG) {
         let part = |i: usize| row_of(|lane| doubles(rows, i, lane), at);
         let sums = match taps.kind {
             Kind::Symmetric => few_pairs::<false>(part, weights, one),
@@ -350,9 +350,8 @@ pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D], i
         let [a, b, c, d] = sums;
         let elements: [[D; W]; PART] = [elements(a), elements(b), elements(c), elements(d)];
         let out = &mut out[at..][..ALONG];
-        if is_past && (at == last || at + ALONG <= last) {
-            // SAFETY: as in `columns`: no part but this has lines of these, which are borrowed until the fence is dropped.
-            unsafe { stream_all(out, elements.as_flattened()) };
+        if let Some(fence) = fence.as_ref().filter(|_| is_alone) {
+            stream_all(out, elements.as_flattened(), fence);
         } else {
             out.copy_from_slice(elements.as_flattened());
         }

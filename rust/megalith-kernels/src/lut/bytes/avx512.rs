@@ -53,14 +53,14 @@ fn each<const N: usize>(
     let ((head, values), (start, out)) = (values.split_at(first), out.split_at_mut(first * N));
     let (vectors, tail) = values.as_chunks::<LANES>();
     let (lines, rest) = out.split_at_mut(vectors.len() * LANES * N);
-    let fence = is_large.then_some(Fence);
+    // SAFETY: lines are borrowed here until it is dropped, and each is written once.
+    let fence = is_large.then(|| unsafe { Fence::new() });
     for (&values, lines) in vectors.iter().zip(lines.chunks_exact_mut(LANES * N)) {
         let values = cast(values);
         largest = _mm512_max_epu8(largest, values);
         for (line, vector) in lines.as_chunks_mut::<LANES>().0.iter_mut().zip(entries(values, planes)) {
-            if is_large {
-                // SAFETY: each line is written once, and borrowed here until the fence is dropped.
-                unsafe { stream(line, vector) };
+            if let Some(fence) = &fence {
+                stream(line, vector, fence);
             } else {
                 *line = cast(vector);
             }

@@ -163,7 +163,8 @@ fn look_up_lines<const STREAM: bool>(
     let n = out.len();
     let [corner, above, left, here] = parts.map(|blocks| &blocks[..n]);
     let squares = &mut squares[..n];
-    let _fence = STREAM.then_some(Fence);
+    // SAFETY: lines are borrowed here until it is dropped, and each is written once.
+    let fence = STREAM.then(|| unsafe { Fence::new() });
     for k in 0..n {
         prefetch::<true>(here[k].as_ptr().addr() + PAGE);
         let inside = inside(k);
@@ -176,9 +177,8 @@ fn look_up_lines<const STREAM: bool>(
         squares[k] = cast(square);
         let (low, high) = (_mm512_permutex2var_epi8(a, octets, b), _mm512_permutex2var_epi8(c, octets, d));
         let found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(octets), low, high);
-        if STREAM {
-            // SAFETY: each line is written once, and borrowed here until the fence is dropped.
-            unsafe { stream(&mut out[k], found) };
+        if let Some(fence) = &fence {
+            stream(&mut out[k], found, fence);
         } else {
             out[k] = cast(found);
         }
