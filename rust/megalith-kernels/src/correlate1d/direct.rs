@@ -72,7 +72,7 @@ fn run<S: Real, D: Real>(
     let written = place.addresses(sink);
     let singles = single::weights::<S, D>(sweep.taps);
     let step = row_step(&table[before..before + rows]);
-    // The two steps it takes to convert narrow integers are worth it too.
+    // Narrow integers are converted in two steps, and by many taps many times over.
     let is_costly = size_of::<S>() <= 2 && before + after >= MANY;
     let is_tall = singles.is_some() || is_costly || is_crowded(step, before + after + ROWS);
     let height = if is_tall { TALL } else { ROWS };
@@ -94,7 +94,7 @@ fn run<S: Real, D: Real>(
         if let Some(fence) = fence {
             let (room, mut behind) = writer.room::<D>(count * pitch, sink, fence);
             let mut out: Vec<_> = room.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]).collect();
-            down_rows(sweep.taps, &table[r..needed], &mut out, &ahead, false, &mut behind);
+            down_rows(sweep.taps, &table[r..needed], &mut out, &ahead, None, &mut behind);
             finish(&mut behind);
             writer.keep::<D>(sink, Finished { start, step: lanes, len: lanes, count: there, pitch });
             continue;
@@ -107,14 +107,14 @@ fn run<S: Real, D: Real>(
         let mut out = sinks.unwrap_or_default();
         let spare = writer.elements::<D>((count - out.len()) * pitch);
         out.extend(spare.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]));
-        let is_past =
-            sweep.fence.is_some() && is_straight && count > ROWS && size_of::<D>() >= smallest && lie_alike(&out);
-        if !step.is_multiple_of(FAR) && !is_past {
+        let may_go_past = is_straight && there == count && count > ROWS && size_of::<D>() >= smallest;
+        let past = sweep.fence.filter(|_| may_go_past && lie_alike(&out));
+        if !step.is_multiple_of(FAR) && past.is_none() {
             ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
         }
         match singles {
-            Some(weights) => single::down_rows(weights, &table[r..needed], &mut out, &ahead, is_past),
-            None => down_rows(sweep.taps, &table[r..needed], &mut out, &ahead, is_past, &mut Behind::default()),
+            Some(weights) => single::down_rows(weights, &table[r..needed], &mut out, &ahead, past),
+            None => down_rows(sweep.taps, &table[r..needed], &mut out, &ahead, past, &mut Behind::default()),
         }
         if !is_straight {
             for k in 0..there {

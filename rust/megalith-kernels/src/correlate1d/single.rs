@@ -30,7 +30,7 @@ use super::sums::{Ahead, PART, rows_alike};
 use super::sweep::Sweep;
 use super::taps::Taps;
 use crate::rows::convert;
-use crate::simd::multiversion;
+use crate::simd::{Fence, multiversion};
 
 /// Sums along a line that are made together.
 const OUTPUTS: usize = 128;
@@ -58,9 +58,9 @@ multiversion!(
     /// of `rows` has, at least [`WIDE`].
     ///
     /// `ahead` are rows that are going to be needed; they are fetched while the sums are made. Rows of outputs that lie
-    /// alike are written past the caches if `is_past`.
+    /// alike are written past the caches if there is a `fence`.
     pub(super) fn down_rows[S: Real, D: Real](
-        weights: &[f32], rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead, is_past: bool
+        weights: &[f32], rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead, fence: Option<&Fence>
     ) -> () = plain_rows::<S, D, 8, false>, avx512 = avx512::down_rows, avx2 = plain_rows::<S, D, 16, true>
 );
 
@@ -77,7 +77,7 @@ fn plain_rows<S: Real, D: Real, const W: usize, const FUSED: bool>(
     rows: &[&[S]],
     out: &mut [&mut [D]],
     ahead: &Ahead,
-    _is_past: bool,
+    _fence: Option<&Fence>,
 ) {
     let lanes = rows_alike::<_, _, W>(weights.len(), rows, out);
     for start in (0..lanes).step_by(W) {

@@ -21,7 +21,7 @@ use megalith_core::dtype::Real;
 
 use super::behind::Behind;
 use super::taps::{Kind, Taps};
-use crate::simd::{multiversion, prefetch};
+use crate::simd::{Fence, multiversion, prefetch};
 
 /// Rows of sums that are made together.
 pub(super) const ROWS: usize = 8;
@@ -46,9 +46,10 @@ multiversion!(
     /// `rows` has, at least [`LANES`].
     ///
     /// `ahead` are rows that are going to be needed; they are fetched while the sums are made. More than [`ROWS`] rows of
-    /// outputs that lie alike are written past the caches if `is_past`; with others some of what is `behind` is written.
+    /// outputs that lie alike are written past the caches if there is a `fence`; with others some of what is `behind` is
+    /// written.
     pub(super) fn down_rows[S: Real, D: Real](
-        taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead, is_past: bool, behind: &mut Behind<'_>
+        taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead, fence: Option<&Fence>, behind: &mut Behind<'_>
     ) -> () = straight::<S, D, 2, false>, avx512 = avx512::down_rows, avx2 = straight::<S, D, 4, true>
 );
 
@@ -244,7 +245,7 @@ fn straight<S: Real, D: Real, const W: usize, const FUSED: bool>(
     rows: &[&[S]],
     out: &mut [&mut [D]],
     ahead: &Ahead,
-    _is_past: bool,
+    _fence: Option<&Fence>,
     _behind: &mut Behind<'_>,
 ) {
     let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);

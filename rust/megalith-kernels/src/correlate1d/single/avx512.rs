@@ -25,34 +25,31 @@ pub(super) fn down_rows<S: Real, D: Real>(
     rows: &[&[S]],
     out: &mut [&mut [D]],
     ahead: &Ahead,
-    is_past: bool,
+    fence: Option<&Fence>,
 ) {
     const { assert!(4 * W <= WIDE, "columns no wider than rows") };
     if ahead.is_empty() {
         // What can be done instead is to take some lines of memory of each row at a time.
-        columns::<S, D, { 4 * W }>(weights, rows, out, ahead, is_past);
+        columns::<S, D, { 4 * W }>(weights, rows, out, ahead, fence);
     } else {
-        columns::<S, D, W>(weights, rows, out, ahead, is_past);
+        columns::<S, D, W>(weights, rows, out, ahead, fence);
     }
 }
 
 /// The sums of columns of `C` lanes, whose entries are converted once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,fma")]
-#[allow(unsafe_code)]
 fn columns<S: Real, D: Real, const C: usize>(
     weights: &[f32],
     rows: &[&[S]],
     out: &mut [&mut [D]],
     ahead: &Ahead,
-    is_past: bool,
+    fence: Option<&Fence>,
 ) {
     let n = rows.len();
     let mut columns = vec![_mm512_setzero_ps(); n * C / W];
-    // SAFETY: rows are borrowed here until it is dropped, and parts are written so that no other has some of.
-    let fence = is_past.then(|| unsafe { Fence::new() });
-    for (lane, is_alone) in columns_of::<_, _, C>(weights.len(), rows, out, is_past) {
-        let fence = fence.as_ref().filter(|_| is_alone);
+    for (lane, is_alone) in columns_of::<_, _, C>(weights.len(), rows, out, fence.is_some()) {
+        let fence = fence.filter(|_| is_alone);
         ahead.fetch(lane);
         for i in 0..n {
             for v in 0..C / W {
@@ -76,7 +73,6 @@ fn columns<S: Real, D: Real, const C: usize>(
             }
         }
     }
-    drop(fence);
 }
 
 /// See [`super::along`].

@@ -52,7 +52,7 @@ pub(super) fn down_rows<S: Real, D: Real>(
     rows: &[&[S]],
     out: &mut [&mut [D]],
     ahead: &Ahead,
-    is_past: bool,
+    fence: Option<&Fence>,
     behind: &mut Behind<'_>,
 ) {
     if out.len() == ROWS {
@@ -67,28 +67,25 @@ pub(super) fn down_rows<S: Real, D: Real>(
     }
     // Whole lines of memory, but for single bytes, which would leave no room in the first-level cache.
     match size_of::<S>() {
-        1 | 2 => columns::<S, D, 32>(taps, rows, out, ahead, is_past),
-        4 => columns::<S, D, 16>(taps, rows, out, ahead, is_past),
-        _ => columns::<S, D, 8>(taps, rows, out, ahead, is_past),
+        1 | 2 => columns::<S, D, 32>(taps, rows, out, ahead, fence),
+        4 => columns::<S, D, 16>(taps, rows, out, ahead, fence),
+        _ => columns::<S, D, 8>(taps, rows, out, ahead, fence),
     }
 }
 
 /// The sums of columns of `C` lanes, whose entries are converted once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
-#[allow(unsafe_code)]
 fn columns<S: Real, D: Real, const C: usize>(
     taps: &Taps,
     rows: &[&[S]],
     out: &mut [&mut [D]],
     ahead: &Ahead,
-    is_past: bool,
+    fence: Option<&Fence>,
 ) {
     let mut column = vec![_mm512_set1_pd(0.0); rows.len() * C / W];
-    // SAFETY: rows are borrowed here until it is dropped, and parts are written so that no other has some of.
-    let fence = is_past.then(|| unsafe { Fence::new() });
-    for (lane, is_alone) in columns_of::<_, _, C>(taps.weights.len(), rows, out, is_past) {
-        let fence = fence.as_ref().filter(|_| is_alone);
+    for (lane, is_alone) in columns_of::<_, _, C>(taps.weights.len(), rows, out, fence.is_some()) {
+        let fence = fence.filter(|_| is_alone);
         ahead.fetch(lane);
         for (i, entries) in column.iter_mut().enumerate() {
             *entries = doubles(rows, i / (C / W), lane + i % (C / W) * W);
@@ -112,7 +109,6 @@ fn columns<S: Real, D: Real, const C: usize>(
             }
         }
     }
-    drop(fence);
 }
 
 /// See [`super::down_lines`].
@@ -338,7 +334,7 @@ pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D], i
     let weights = &taps.weights[..];
     let one = _mm512_set1_pd(black_box(1.0));
     rows_of_outputs(taps, rows, out);
-    // SAFETY: as in `columns`.
+    // SAFETY: outputs are borrowed here until it is dropped, and what is written with it no later part covers.
     let fence = is_past.then(|| unsafe { Fence::new() });
     for (at, is_alone) in parts(out.len(), out.as_ptr().align_offset(LINE), ALONG) {
         let part = |i: usize| row_of(|lane| doubles(rows, i, lane), at);
