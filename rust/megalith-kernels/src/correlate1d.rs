@@ -66,6 +66,8 @@ mod tests;
 
 use megalith_core::{DType, Error, Result, SinkView, SourceView, Workers};
 
+use self::direct::LONG;
+use self::sums::ROWS;
 use self::sweep::{Form, Place, Scratch, Sweep, WINDOW};
 use self::taps::{Taps, WIDTH};
 use crate::rows::{SIDE, by_stride};
@@ -106,6 +108,10 @@ const WORK: usize = 1 << 22;
 const MIN_ROWS: usize = 256;
 /// Lanes of a strip, at most: whole pages of memory are read and written at once.
 const STRIP: usize = 512;
+/// Bytes of the rows that a wide strip needs at once, about: a quarter of a second-level cache.
+const CACHED: usize = 1 << 18;
+/// Items there are at least where strips could be wider.
+const ITEMS: usize = if cfg!(test) { 1 } else { 64 };
 /// A strip of fewer lanes is narrow.
 const WIDE: usize = 64;
 /// An axis shorter than this is not worth being walked line by line.
@@ -236,10 +242,12 @@ struct Plan {
     /// The order of the axes in which parts are seen: lines have the axis last, strips have it first.
     axes: Vec<usize>,
     by_lines: bool,
-    /// Lanes and rows of an item, lanes of a strip.
+    /// Lanes and rows of an item, lanes of a strip, and of one that is written past the caches: the longer the stretches of
+    /// memory, the faster.
     item_lanes: usize,
     item_rows: usize,
     strip: usize,
+    wide: usize,
     /// Whether the result may be written past the caches.
     is_large: bool,
 }
@@ -260,10 +268,13 @@ impl Plan {
             // Whole lines are one item, so that few long lines still make work for all threads.
             strip = strip.min((lanes / 64).next_multiple_of(WIDTH).max(WIDTH));
         }
-        let item_rows = if in_place { n } else { n.min((grain / strip.min(lanes)).max(MIN_ROWS)) };
-        let item_lanes = (grain / item_rows).max(strip);
         let is_large = !in_place && level() == Level::Avx512 && sink.len() * sink.itemsize() >= LARGE;
-        Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip, is_large }
+        let stretch = CACHED / (count + ROWS);
+        let wide = if is_large && !by_lines && stretch >= LONG { stretch / sink.itemsize() } else { 0 };
+        let wide = wide.min(lanes * n.div_ceil(MIN_ROWS) / ITEMS).max(strip);
+        let item_rows = if in_place { n } else { n.min((grain / wide.min(lanes)).max(MIN_ROWS)) };
+        let item_lanes = (grain / item_rows).max(wide);
+        Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip, wide, is_large }
     }
 
     fn items<'a, 'b>(&self, source: Option<SourceView<'a>>, sink: SinkView<'b>) -> Vec<Part<'a, 'b>> {
@@ -317,15 +328,28 @@ impl Plan {
             return Ok(());
         }
         let mut strips = Vec::new();
-        cut(item, 1, self.axes.len(), self.strip, &mut strips);
-        for Part { source, sink, first } in strips {
-            let rows = sink.shape()[0];
-            let lanes = sink.len() / rows;
-            let (source, mut sink) = (source.map(SourceView::coalesce), sink.coalesce());
-            let form = if lanes < WIDE { Form::Narrow } else { Form::Wide };
-            let place = Place { form, source_base: 0, sink_base: 0, lanes, first, rows };
-            sweep.run(workers, source.as_ref(), &mut sink, &place, scratch)?;
+        cut(item, 1, self.axes.len(), self.wide, &mut strips);
+        strips.into_iter().try_for_each(|part| self.strip(&sweep, workers, part, scratch))
+    }
+
+    fn strip(&self, sweep: &Sweep<'_>, workers: &Workers<'_>, part: Part<'_, '_>, scratch: &mut Scratch) -> Result<()> {
+        let Part { source, mut sink, first } = part;
+        let rows = sink.shape()[0];
+        let lanes = sink.len() / rows;
+        let form = if lanes < WIDE { Form::Narrow } else { Form::Wide };
+        let place = Place { form, source_base: 0, sink_base: 0, lanes, first, rows };
+        let (entries, mut outputs) = (source.clone().map(SourceView::coalesce), sink.reborrow().coalesce());
+        if lanes <= self.strip {
+            return sweep.run(workers, entries.as_ref(), &mut outputs, &place, scratch);
         }
-        Ok(())
+        if let Some(entries) = entries
+            && sweep.straight(workers, &entries, &mut outputs, &place, scratch)?
+        {
+            return Ok(());
+        }
+        // Too wide for a window.
+        let mut strips = Vec::new();
+        cut(Part { source, sink, first }, 1, self.axes.len(), self.strip, &mut strips);
+        strips.into_iter().try_for_each(|part| self.strip(sweep, workers, part, scratch))
     }
 }

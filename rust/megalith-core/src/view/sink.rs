@@ -110,6 +110,13 @@ impl<'a> SinkView<'a> {
         self
     }
 
+    /// The same elements, for a while.
+    #[must_use]
+    pub fn reborrow(&mut self) -> SinkView<'_> {
+        let (ptr, layout) = (self.ptr, self.layout.clone());
+        SinkView { ptr, layout, itemsize: self.itemsize, swapped: self.swapped, life: PhantomData }
+    }
+
     /// The elements below and from `at` on along `axis`: two sinks that share nothing.
     ///
     /// # Panics

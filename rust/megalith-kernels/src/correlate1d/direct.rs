@@ -26,6 +26,8 @@ const TALL: usize = 32;
 const NEAR: usize = 1 << 12;
 const FAR: usize = 1 << 17;
 const WAYS: usize = 8;
+/// Bytes of rows that are worth writing past the caches a line at a time, wherever they begin.
+pub(super) const LONG: usize = if cfg!(test) { 1 << 9 } else { 1 << 12 };
 
 /// Computes the rows of a strip, or says that it cannot, having done nothing.
 pub(super) type Direct =
@@ -78,7 +80,9 @@ fn run<S: Real, D: Real>(
     let height = if is_tall { TALL } else { ROWS };
     // The rows of columns are whole lines of memory if elements have at least so many bytes.
     let smallest = if singles.is_some() { 4 } else { 2 };
-    let fence = sweep.fence_for(size_of::<D>()).filter(|_| !is_tall && writer.is_of(D::DTYPE));
+    let is_of_sink = writer.is_of(D::DTYPE);
+    let is_long = sweep.fence.is_some() && lanes * size_of::<D>() >= LONG;
+    let fence = sweep.fence_for(size_of::<D>()).filter(|_| !is_tall && !is_long && is_of_sink);
     let mut ahead = Ahead::default();
     for r in (0..rows).step_by(height) {
         if r % CHECK == 0 {
@@ -99,16 +103,17 @@ fn run<S: Real, D: Real>(
             writer.keep::<D>(sink, Finished { start, step: lanes, len: lanes, count: there, pitch });
             continue;
         }
-        let sinks =
-            if is_tall && writer.is_of(D::DTYPE) { sink.slices_of_mut(start, lanes, lanes, there) } else { None };
+        let is_full = there == count;
+        let goes_straight = is_of_sink && (is_tall || (is_long && is_full));
+        let sinks = if goes_straight { sink.slices_of_mut(start, lanes, lanes, there) } else { None };
         let is_straight = sinks.is_some();
         // What is written at once must be there already; a buffer is written when all of it is made.
         let next = if is_straight { r + count } else { r };
         let mut out = sinks.unwrap_or_default();
         let spare = writer.elements::<D>((count - out.len()) * pitch);
         out.extend(spare.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]));
-        let may_go_past = is_straight && there == count && count > ROWS && size_of::<D>() >= smallest;
-        let past = sweep.fence.filter(|_| may_go_past && lie_alike(&out));
+        let goes_past = |out: &[&mut [D]]| !is_tall || (is_full && size_of::<D>() >= smallest && lie_alike(out));
+        let past = sweep.fence.filter(|_| is_straight && goes_past(&out));
         if !step.is_multiple_of(FAR) && past.is_none() {
             ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
         }

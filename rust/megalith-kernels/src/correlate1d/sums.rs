@@ -45,9 +45,9 @@ multiversion!(
     /// `out[r * pitch + l] = sum over i of weights[i] * rows[r + i][l]` for [`ROWS`] rows of as many lanes as each of
     /// `rows` has, at least [`LANES`].
     ///
-    /// `ahead` are rows that are going to be needed; they are fetched while the sums are made. More than [`ROWS`] rows of
-    /// outputs that lie alike are written past the caches if there is a `fence`; with others some of what is `behind` is
-    /// written.
+    /// `ahead` are rows that are going to be needed; they are fetched while the sums are made. Outputs are written past the
+    /// caches if there is a `fence`; more than [`ROWS`] rows of them must lie alike for that. With [`ROWS`] rows that are
+    /// not, some of what is `behind` is written.
     pub(super) fn down_rows[S: Real, D: Real](
         taps: &Taps, rows: &[&[S]], out: &mut [&mut [D]], ahead: &Ahead, fence: Option<&Fence>, behind: &mut Behind<'_>
     ) -> () = straight::<S, D, 2, false>, avx512 = avx512::down_rows, avx2 = straight::<S, D, 4, true>

@@ -95,7 +95,19 @@ impl Sweep<'_> {
         self.fence.filter(|_| itemsize >= ITEMSIZE && self.taps.weights.len() <= MANY)
     }
 
-    /// Compute the rows of a strip, sliding a window along the axis.
+    /// Compute the rows of a strip straight from the source; or say that it cannot be done, having done nothing.
+    pub(super) fn straight(
+        &self,
+        workers: &Workers<'_>,
+        source: &SourceView<'_>,
+        sink: &mut SinkView<'_>,
+        place: &Place,
+        scratch: &mut Scratch,
+    ) -> Result<bool> {
+        (scratch.direct)(self, workers, source, sink, place, &mut scratch.writer)
+    }
+
+    /// Compute the rows of a strip, if need be by a window that slides along the axis.
     pub(super) fn run(
         &self,
         workers: &Workers<'_>,
@@ -106,7 +118,7 @@ impl Sweep<'_> {
     ) -> Result<()> {
         let &Place { form, lanes, first, rows, .. } = place;
         if let (Form::Wide, Some(source)) = (form, source)
-            && (scratch.direct)(self, workers, source, sink, place, &mut scratch.writer)?
+            && self.straight(workers, source, sink, place, scratch)?
         {
             return Ok(());
         }

@@ -480,9 +480,9 @@ fn correlate1d_truthy_bytes_count_as_one() {
 #[test]
 fn correlate1d_rows_lie_anywhere_in_lines_of_memory() {
     // Rows that follow each other, that begin at the same place of a line, and that do not.
-    for (dtype, width, axis) in [DType::U16, DType::F16, DType::F32, DType::F64]
+    for (dtype, width, axis) in [DType::U8, DType::U16, DType::F16, DType::F32, DType::F64]
         .into_iter()
-        .flat_map(|dtype| [(500, 0), (512, 0), (512, 1), (77, 1)].map(|(width, axis)| (dtype, width, axis)))
+        .flat_map(|dtype| [(500, 0), (512, 0), (1300, 0), (512, 1), (77, 1)].map(|(width, axis)| (dtype, width, axis)))
     {
         let shape = [70, width];
         // Sums that single precision has too.
@@ -514,6 +514,25 @@ fn correlate1d_rows_lie_anywhere_in_lines_of_memory() {
                 assert!(sink.bytes.iter().zip(&before).enumerate().all(is_left_alone));
             }
         }
+    }
+}
+
+#[test]
+fn correlate1d_strips_that_are_too_wide_for_a_window_are_cut() {
+    let shape = [70, 1300];
+    let values: Vec<f64> = (0..70 * 1300_usize).map(|k| (k * k % 199) as f64).collect();
+    // No entry that is the constant, and lanes that do not follow each other.
+    for (layout, mode) in [(Layout::C, Mode::Constant(0.25)), (Layout::F, Mode::Wrap), (Layout::Odd, Mode::Mirror)] {
+        let mut source = Array::new(layout, &shape, DType::U16);
+        source.set(&values);
+        let [low, high] = [Level::Baseline, Level::Avx512].map(|level| {
+            set_level(level);
+            let mut sink = Array::new(Layout::C, &shape, DType::U16);
+            let input = Input::Array { view: source.source(), dtype: DType::U16 };
+            on(2, |w| correlate1d(w, input, sink.sink(), DType::U16, 0, &[0.5, 2.0, 1.0], 0, mode, false)).unwrap();
+            sink.get()
+        });
+        assert!(low.iter().any(|&bits| bits != low[0]) && low == high, "{layout:?} {mode:?}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! What reads memory by a vector of places, and what writes it past the caches.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_cmplt_epu32_mask, _mm512_i32gather_epi32, _mm512_set1_epi32, _mm512_stream_si512,
+    __m512i, _mm512_add_epi8, _mm512_cmplt_epu32_mask, _mm512_i32gather_epi32, _mm512_permutex2var_epi8,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_stream_si512,
 };
 
 use bytemuck::{Pod, cast, cast_slice, cast_slice_mut};
@@ -46,4 +47,24 @@ pub(crate) fn stream_all<T: Pod>(out: &mut [T], values: &[T], fence: &Fence) {
     for (line, &vector) in lines.iter_mut().zip(vectors) {
         stream(line, cast(vector), fence);
     }
+}
+
+/// Write a line past the caches that begins `at` elements into one line of values and ends in the next.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+pub(crate) fn stream_joined<T: Pod>(line: &mut [T], values: &[T], next: &[T], at: usize, fence: &Fence) {
+    const STEPS: [u8; 64] = {
+        let mut steps = [0; 64];
+        let mut k = 0;
+        while k < 64 {
+            steps[k] = k as u8;
+            k += 1;
+        }
+        steps
+    };
+    let vector = |values: &[T]| cast::<[u8; 64], __m512i>(cast_slice(values).try_into().expect("a line"));
+    assert!(at < values.len(), "a place in the first");
+    let places = _mm512_add_epi8(cast(STEPS), _mm512_set1_epi8((at * size_of::<T>()) as i8));
+    let joined = _mm512_permutex2var_epi8(vector(values), places, vector(next));
+    stream(cast_slice_mut(line).try_into().expect("a line"), joined, fence);
 }

@@ -11,6 +11,7 @@ use std::arch::x86_64::{
     _mm512_cvtepi64_pd, _mm512_cvtepu32_pd, _mm512_cvtepu64_pd, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32,
     _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_mul_pd, _mm512_set1_pd, _mm512_sub_pd,
 };
+use std::array::from_fn;
 use std::hint::black_box;
 
 use megalith_core::DType;
@@ -21,7 +22,7 @@ use super::super::taps::{Kind, Taps};
 use super::{ALONG, Ahead, LANES, LINE, PART, ROWS, bytes, columns_of, parts, rows_alike, rows_of_outputs, window_row};
 use crate::rows::{turned, turned_halves, turned_words};
 use crate::simd::Fence;
-use crate::simd::avx512::stream_all;
+use crate::simd::avx512::{stream_all, stream_joined};
 
 /// Lanes of a vector.
 const W: usize = 8;
@@ -46,7 +47,7 @@ pub(super) fn down(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
 }
 
 /// See [`super::down_rows`].
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512vbmi,f16c,fma")]
 pub(super) fn down_rows<S: Real, D: Real>(
     taps: &Taps,
     rows: &[&[S]],
@@ -55,6 +56,14 @@ pub(super) fn down_rows<S: Real, D: Real>(
     fence: Option<&Fence>,
     behind: &mut Behind<'_>,
 ) {
+    if let (ROWS, Some(fence)) = (out.len(), fence) {
+        return match size_of::<D>() {
+            1 => past::<S, D, 64>(taps, rows, out, ahead, fence),
+            2 => past::<S, D, 32>(taps, rows, out, ahead, fence),
+            4 => past::<S, D, 16>(taps, rows, out, ahead, fence),
+            _ => past::<S, D, 8>(taps, rows, out, ahead, fence),
+        };
+    }
     if out.len() == ROWS {
         let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
         let vector = |i, lane| doubles(rows, i, lane);
@@ -73,6 +82,53 @@ pub(super) fn down_rows<S: Real, D: Real>(
     }
 }
 
+/// A line of memory of each row at a time, written past the caches wherever lines begin in the rows: it is put together
+/// from the sums of `C` lanes and those of the lanes before.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512vbmi,f16c,fma")]
+fn past<S: Real, D: Real, const C: usize>(
+    taps: &Taps,
+    rows: &[&[S]],
+    out: &mut [&mut [D]],
+    ahead: &Ahead,
+    fence: &Fence,
+) {
+    assert!(C * size_of::<D>() == LINE, "the lanes of a line");
+    let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
+    let (one, vector) = (one(), |i: usize, lane: usize| doubles(rows, i, lane));
+    let heads: [usize; ROWS] = from_fn(|r| out[r].as_ptr().align_offset(LINE));
+    // Of the last lanes of all there is a line or more, so that they can be vectors which cover each other.
+    let whole = (lanes - W) / C * C;
+    let mut before = [[D::default(); C]; ROWS];
+    for lane in (0..whole).step_by(C) {
+        ahead.fetch(lane);
+        let mut square = [[D::default(); C]; ROWS];
+        blocks(taps, one, (lane..lane + C).step_by(W), vector, |at, sums| {
+            for (row, sum) in square.iter_mut().zip(sums) {
+                row[at - lane..][..W].copy_from_slice(&elements::<D>(sum));
+            }
+        });
+        for (((out, before), row), head) in out.iter_mut().zip(&mut before).zip(square).zip(heads) {
+            if let Some(start) = lane.checked_sub(C) {
+                stream_joined(&mut out[start + head..][..C], before, &row, head, fence);
+            } else {
+                out[..head].copy_from_slice(&row[..head]);
+            }
+            *before = row;
+        }
+    }
+    if let Some(start) = whole.checked_sub(C) {
+        for ((out, before), head) in out.iter_mut().zip(&before).zip(heads) {
+            out[start + head..whole].copy_from_slice(&before[head..]);
+        }
+    }
+    blocks(taps, one, (whole..lanes).step_by(W).map(|lane| lane.min(lanes - W)), vector, |lane, sums| {
+        for (out, sum) in out.iter_mut().zip(sums) {
+            out[lane..][..W].copy_from_slice(&elements::<D>(sum));
+        }
+    });
+}
+
 /// The sums of columns of `C` lanes, whose entries are converted once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
@@ -83,6 +139,7 @@ fn columns<S: Real, D: Real, const C: usize>(
     ahead: &Ahead,
     fence: Option<&Fence>,
 ) {
+    let one = one();
     let mut column = vec![_mm512_set1_pd(0.0); rows.len() * C / W];
     for (lane, is_alone) in columns_of::<_, _, C>(taps.weights.len(), rows, out, fence.is_some()) {
         let fence = fence.filter(|_| is_alone);
@@ -94,7 +151,7 @@ fn columns<S: Real, D: Real, const C: usize>(
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
             let mut square = [[D::default(); C]; ROWS];
             let vector = |i: usize, at: usize| bytemuck::cast(window_row::<W>(x, (k * ROWS + i) * C + at));
-            blocks(taps, (0..C).step_by(W), vector, |at, sums| {
+            blocks(taps, one, (0..C).step_by(W), vector, |at, sums| {
                 for (row, sum) in square.iter_mut().zip(sums) {
                     row[at..][..W].copy_from_slice(&elements::<D>(sum));
                 }
@@ -126,7 +183,7 @@ pub(super) fn down_lines<D: Real>(
     let x = &x[..(taps.weights.len() - 1 + columns) * W];
     // Seen as columns that are blocks of one vector each, one below the other.
     let vector = |i: usize, c: usize| bytemuck::cast(window_row::<W>(x, (c + i) * W));
-    blocks(taps, (0..columns).step_by(ROWS), vector, |c, sums| {
+    blocks(taps, one(), (0..columns).step_by(ROWS), vector, |c, sums| {
         ahead.fetch(first + c);
         go_on::<D>(behind);
         for (l, line) in lines::<D>(&sums).into_iter().enumerate() {
@@ -228,7 +285,14 @@ fn block(
         ahead.fetch(start);
         start.min(lanes - W)
     });
-    blocks(taps, starts, vector, put);
+    blocks(taps, one(), starts, vector, put);
+}
+
+/// Ones, which the compiler does not know: it would make plain additions of multiplications by them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn one() -> __m512d {
+    _mm512_set1_pd(black_box(1.0))
 }
 
 /// The sums of each block; `vector(i, at)` are the entries of row `i` of the block at `at`.
@@ -236,13 +300,12 @@ fn block(
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 fn blocks(
     taps: &Taps,
+    one: __m512d,
     starts: impl Iterator<Item = usize>,
     vector: impl Fn(usize, usize) -> __m512d,
     mut put: impl FnMut(usize, Eight),
 ) {
     let weights = &taps.weights[..];
-    // Not known to the compiler, which would make a plain addition of it.
-    let one = _mm512_set1_pd(black_box(1.0));
     for at in starts {
         let row = |i: usize| vector(i, at);
         // One call of each, so that they are inlined.
@@ -304,7 +367,7 @@ fn singles(row: impl Fn(usize) -> __m512d, weights: &[f64]) -> Eight {
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 pub(super) fn along(taps: &Taps, x: &[f64], out: &mut [f64]) {
     let weights = &taps.weights[..];
-    let one = _mm512_set1_pd(black_box(1.0));
+    let one = one();
     let x = &x[..LANES + out.len() + weights.len() - 1];
     let vector = |at: usize| bytemuck::cast(window_row::<W>(x, at));
     let out = out.as_chunks_mut::<ALONG>().0.iter_mut().enumerate();
@@ -332,7 +395,7 @@ pub(super) fn along(taps: &Taps, x: &[f64], out: &mut [f64]) {
 #[allow(unsafe_code)]
 pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D], is_past: bool) {
     let weights = &taps.weights[..];
-    let one = _mm512_set1_pd(black_box(1.0));
+    let one = one();
     rows_of_outputs(taps, rows, out);
     // SAFETY: outputs are borrowed here until it is dropped, and what is written with it no later part covers.
     let fence = is_past.then(|| unsafe { Fence::new() });
