@@ -15,6 +15,7 @@ use super::extension::entry;
 use super::single;
 use super::sums::{Ahead, LANES, LINE, ROWS, down_rows, lie_alike};
 use super::sweep::{MANY, Place, Sweep};
+use super::taps::FEW;
 use super::writer::{Finished, Writer};
 use crate::rows::not_real;
 
@@ -76,12 +77,14 @@ fn run<S: Real, D: Real>(
     let step = row_step(&table[before..before + rows]);
     // Narrow integers are converted in two steps, and by many taps many times over.
     let is_costly = size_of::<S>() <= 2 && before + after >= MANY;
-    let is_tall = singles.is_some() || is_costly || is_crowded(step, before + after + ROWS);
+    let is_of_sink = writer.is_of(D::DTYPE);
+    let is_long = sweep.fence.is_some() && lanes * size_of::<D>() >= LONG;
+    // Few rows do well with the second-level cache.
+    let is_near = is_crowded(step, before + after + ROWS) && !(is_long && before + after < FEW);
+    let is_tall = singles.is_some() || is_costly || is_near;
     let height = if is_tall { TALL } else { ROWS };
     // The rows of columns are whole lines of memory if elements have at least so many bytes.
     let smallest = if singles.is_some() { 4 } else { 2 };
-    let is_of_sink = writer.is_of(D::DTYPE);
-    let is_long = sweep.fence.is_some() && lanes * size_of::<D>() >= LONG;
     let fence = sweep.fence_for(size_of::<D>()).filter(|_| !is_tall && !is_long && is_of_sink);
     let mut ahead = Ahead::default();
     for r in (0..rows).step_by(height) {
