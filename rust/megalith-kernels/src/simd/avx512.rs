@@ -1,8 +1,8 @@
 //! What reads memory by a vector of places, and what writes it past the caches.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi8, _mm512_cmplt_epu32_mask, _mm512_i32gather_epi32, _mm512_permutex2var_epi8,
-    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_stream_si512,
+    __m512i, _mm512_add_epi8, _mm512_cmplt_epu32_mask, _mm512_i32gather_epi32, _mm512_mask_storeu_epi8,
+    _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_stream_si512,
 };
 
 use bytemuck::{Pod, cast, cast_slice, cast_slice_mut};
@@ -22,6 +22,16 @@ pub(crate) fn gather(table: &[[u8; 4]], indices: __m512i) -> Option<__m512i> {
     // SAFETY: each index is below `size`, as just compared without signs, so its four bytes are an entry of `table`, at
     // a distance that fits a signed index; the entries can be read as long as `table` is borrowed.
     Some(unsafe { _mm512_i32gather_epi32::<4>(indices, table.as_ptr().cast()) })
+}
+
+/// The first bytes of a vector, as many as there is room for.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+#[allow(unsafe_code)]
+pub(crate) fn store_first(out: &mut [u8], value: __m512i) {
+    assert!(out.len() < 64, "a part of a vector");
+    // SAFETY: only bytes whose bit is set are written, of which there are as many as `out` has, borrowed here alone.
+    unsafe { _mm512_mask_storeu_epi8(out.as_mut_ptr().cast(), (1 << out.len()) - 1, value) }
 }
 
 /// Write 64 bytes past the caches, if they are a line of memory.

@@ -12,7 +12,7 @@ use bytemuck::{cast, cast_slice};
 use super::super::strips::PAGE;
 use super::{AHEAD, BYTES, RUN, fetch, plain_look_up_bytes, plain_look_up_octets, plain_pack, plain_take_bits};
 use crate::simd::Fence;
-use crate::simd::avx512::{gather, stream};
+use crate::simd::avx512::{gather, store_first, stream};
 use crate::simd::prefetch;
 
 #[inline]
@@ -203,6 +203,6 @@ pub(super) fn expand(listed: &[u64], full: &[u64], values: &[u8], ends: [u8; 2],
         *out = block(listed, full);
     }
     if let Some((&listed, &full)) = words.next() {
-        end.copy_from_slice(&block(listed, full)[..end.len()]);
+        store_first(end, cast(block(listed, full)));
     }
 }
