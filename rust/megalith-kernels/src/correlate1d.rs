@@ -106,7 +106,7 @@ pub enum Input<'a> {
 const WORK: usize = 1 << 22;
 /// Rows of an item, at least, where the axis has them: each item reads `K - 1` rows of its neighbours.
 const MIN_ROWS: usize = 256;
-/// Lanes of a strip, at most: whole pages of memory are read and written at once.
+/// Lanes of a strip that is not wide, at most: whole pages of memory are read and written at once.
 const STRIP: usize = 512;
 /// Bytes of the rows that a wide strip needs at once, about: a quarter of a second-level cache.
 const CACHED: usize = 1 << 18;

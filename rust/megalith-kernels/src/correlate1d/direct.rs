@@ -3,6 +3,8 @@
 //! The window of doubles that slides along the axis costs more than the sums of a few taps: each entry is read,
 //! converted, written and read again. Here entries are converted as they are loaded, some times over.
 //!
+//! Rows of large results are long, and written past the caches a line of each of some rows at a time.
+//!
 //! Where the cache cannot keep what will be loaded again, columns as wide as lines of memory are converted once for
 //! many rows of outputs, which are written as lines of memory too.
 

@@ -97,7 +97,7 @@ fn past<S: Real, D: Real, const C: usize>(
     let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
     let (one, vector) = (one(), |i: usize, lane: usize| doubles(rows, i, lane));
     let heads: [usize; ROWS] = from_fn(|r| out[r].as_ptr().align_offset(LINE));
-    // Of the last lanes of all there is a line or more, so that they can be vectors which cover each other.
+    // What is left is a vector or more, so that no vector goes back to what was written past the caches.
     let whole = (lanes - W) / C * C;
     let mut before = [[D::default(); C]; ROWS];
     for lane in (0..whole).step_by(C) {
