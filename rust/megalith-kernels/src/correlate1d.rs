@@ -20,11 +20,12 @@
 //! 1. The order of the additions is SciPy's, so the vectors hold independent sums rather than parts of one.
 //! 2. The buffer is a window that slides along the axis: the last `K - 1` rows are kept, each source row is converted
 //!    once. The rows beyond the ends come from a map of positions (`correlate1d/extension.rs`).
-//! 3. Lanes are taken along the smallest stride of the sink. A strip is wide, for the sake of memory. What is read
+//! 3. Lanes are taken along the smallest stride of the sink. A strip has many, for the sake of memory. What is read
 //!    next, and the memory that is going to be written, are fetched while sums are made: on one thread that takes a
 //!    third off the time of three taps.
-//! 4. Large results are written past the caches where that pays: elements of eight bytes (`correlate1d/behind.rs`), and
-//!    columns as wide as lines of memory.
+//! 4. Large results are written past the caches where that pays: rows of some pages, a line of memory of each at a time
+//!    (`correlate1d/sums/avx512.rs`), shorter ones of elements of eight bytes (`correlate1d/behind.rs`), and columns as
+//!    wide as lines of memory.
 //! 5. In place costs nothing more: what lies behind the window is never needed again, and the rows beyond the ends are
 //!    read before the first result is written.
 //!
@@ -102,15 +103,15 @@ pub enum Input<'a> {
     Sink,
 }
 
-/// Outputs times taps of an item of work, about; some tenths of a millisecond.
+/// Outputs times taps of an item of work, about; some tenths of a millisecond, where strips are not long.
 const WORK: usize = 1 << 22;
 /// Rows of an item, at least, where the axis has them: each item reads `K - 1` rows of its neighbours.
 const MIN_ROWS: usize = 256;
-/// Lanes of a strip that is not wide, at most: whole pages of memory are read and written at once.
+/// Lanes of a strip that is not long, at most: whole pages of memory are read and written at once.
 const STRIP: usize = 512;
-/// Bytes of the rows that a wide strip needs at once, about: a quarter of a second-level cache.
+/// Bytes of the rows that a long strip needs at once, about: a quarter of a second-level cache.
 const CACHED: usize = 1 << 18;
-/// Items there are at least where strips could be wider.
+/// Items there are at least where strips could be longer.
 const ITEMS: usize = if cfg!(test) { 1 } else { 64 };
 /// A strip of fewer lanes is narrow.
 const WIDE: usize = 64;
@@ -161,7 +162,13 @@ pub fn correlate1d(
     if sink.is_empty() {
         return Ok(());
     }
-    let plan = Plan::new(&sink, source.is_none(), axis, Taps::new(kernel, origin, fast), mode);
+    // Of what a row is read, summed and written in.
+    let itemsize = match sink_dtype {
+        _ if source_dtype == sink_dtype => sink_dtype.itemsize(),
+        DType::F32 => source_dtype.itemsize().max(size_of::<f32>()),
+        _ => size_of::<f64>(),
+    };
+    let plan = Plan::new(&sink, itemsize, source.is_none(), axis, Taps::new(kernel, origin, fast), mode);
     let items = plan.items(source, sink);
     workers.for_each_with(
         items,
@@ -233,6 +240,21 @@ fn cut<'a, 'b>(part: Part<'a, 'b>, from: usize, to: usize, cap: usize, parts: &m
     }
 }
 
+/// Lanes of a row that follow each other in memory, or all if those of the last axis do not: then every row is moved
+/// element by element.
+fn run(sink: &SinkView<'_>, axes: &[usize]) -> usize {
+    let (shape, strides) = (sink.shape(), sink.strides());
+    let mut run = 1;
+    for (k, &axis) in axes.iter().enumerate().rev() {
+        if shape[axis] > 1 && strides[axis] != (run * sink.itemsize()) as isize {
+            let is_first = k + 1 == axes.len();
+            return if is_first { usize::MAX } else { run };
+        }
+        run *= shape[axis];
+    }
+    run
+}
+
 /// How the work is cut; nothing in it depends on the number of threads.
 struct Plan {
     taps: Taps,
@@ -242,18 +264,19 @@ struct Plan {
     /// The order of the axes in which parts are seen: lines have the axis last, strips have it first.
     axes: Vec<usize>,
     by_lines: bool,
-    /// Lanes and rows of an item, lanes of a strip, and of one that is written past the caches: the longer the stretches of
-    /// memory, the faster.
+    /// Lanes and rows of an item, and lanes of a strip.
     item_lanes: usize,
     item_rows: usize,
     strip: usize,
-    wide: usize,
+    /// Lanes of a strip that is computed straight from the source, if that can be: the longer the stretches of memory that are
+    /// written past the caches, the faster.
+    long: usize,
     /// Whether the result may be written past the caches.
     is_large: bool,
 }
 
 impl Plan {
-    fn new(sink: &SinkView<'_>, in_place: bool, axis: usize, taps: Taps, mode: Mode) -> Self {
+    fn new(sink: &SinkView<'_>, itemsize: usize, in_place: bool, axis: usize, taps: Taps, mode: Mode) -> Self {
         let count = taps.weights.len();
         let n = sink.shape()[axis];
         let lanes = sink.len() / n;
@@ -269,12 +292,18 @@ impl Plan {
             strip = strip.min((lanes / 64).next_multiple_of(WIDTH).max(WIDTH));
         }
         let is_large = !in_place && level() == Level::Avx512 && sink.len() * sink.itemsize() >= LARGE;
+        let blocks = (n / MIN_ROWS).max(1);
         let stretch = CACHED / (count + ROWS);
-        let wide = if is_large && !by_lines && stretch >= LONG { stretch / sink.itemsize() } else { 0 };
-        let wide = wide.min(lanes * n.div_ceil(MIN_ROWS) / ITEMS).max(strip);
-        let item_rows = if in_place { n } else { n.min((grain / wide.min(lanes)).max(MIN_ROWS)) };
-        let item_lanes = (grain / item_rows).max(wide);
-        Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip, wide, is_large }
+        let is_long = is_large && !by_lines && stretch >= LONG;
+        let long = (stretch / itemsize).min(run(sink, &axes[1..])).min(lanes * blocks / ITEMS);
+        let long = if is_long { long.max(strip) } else { strip };
+        let item_rows = match () {
+            () if in_place => n,
+            () if long > strip => n.div_ceil(blocks),
+            () => n.min((grain / strip.min(lanes)).max(MIN_ROWS)),
+        };
+        let item_lanes = (grain / item_rows).max(long);
+        Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip, long, is_large }
     }
 
     fn items<'a, 'b>(&self, source: Option<SourceView<'a>>, sink: SinkView<'b>) -> Vec<Part<'a, 'b>> {
@@ -328,11 +357,17 @@ impl Plan {
             return Ok(());
         }
         let mut strips = Vec::new();
-        cut(item, 1, self.axes.len(), self.wide, &mut strips);
-        strips.into_iter().try_for_each(|part| self.strip(&sweep, workers, part, scratch))
+        cut(item, 1, self.axes.len(), self.long, &mut strips);
+        strips.into_iter().try_for_each(|part| self.run_strip(&sweep, workers, part, scratch))
     }
 
-    fn strip(&self, sweep: &Sweep<'_>, workers: &Workers<'_>, part: Part<'_, '_>, scratch: &mut Scratch) -> Result<()> {
+    fn run_strip(
+        &self,
+        sweep: &Sweep<'_>,
+        workers: &Workers<'_>,
+        part: Part<'_, '_>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         let Part { source, mut sink, first } = part;
         let rows = sink.shape()[0];
         let lanes = sink.len() / rows;
@@ -342,14 +377,14 @@ impl Plan {
         if lanes <= self.strip {
             return sweep.run(workers, entries.as_ref(), &mut outputs, &place, scratch);
         }
-        if let Some(entries) = entries
+        if let (Form::Wide, Some(entries)) = (form, entries)
             && sweep.straight(workers, &entries, &mut outputs, &place, scratch)?
         {
             return Ok(());
         }
-        // Too wide for a window.
+        // It needs a window, for which it is too long.
         let mut strips = Vec::new();
         cut(Part { source, sink, first }, 1, self.axes.len(), self.strip, &mut strips);
-        strips.into_iter().try_for_each(|part| self.strip(sweep, workers, part, scratch))
+        strips.into_iter().try_for_each(|part| self.run_strip(sweep, workers, part, scratch))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Memory that is overwritten is read first, unless whole lines of it are written past the caches. A processor that has
 //! many such lines to write waits for memory, so they are written some at a time, while the next rows are made. They
-//! follow each other: rows far apart, a line of each, would take longer than by way of the caches.
+//! follow each other: a line of each of some rows at a time pays for rows of a page or more alone.
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;

@@ -82,8 +82,8 @@ fn run<S: Real, D: Real>(
     let is_of_sink = writer.is_of(D::DTYPE);
     let is_long = sweep.fence.is_some() && lanes * size_of::<D>() >= LONG;
     // Few rows do well with the second-level cache.
-    let is_near = is_crowded(step, before + after + ROWS) && !(is_long && before + after < FEW);
-    let is_tall = singles.is_some() || is_costly || is_near;
+    let is_crowded = is_crowded(step, before + after + ROWS) && !(is_long && before + after < FEW);
+    let is_tall = singles.is_some() || is_costly || is_crowded;
     let height = if is_tall { TALL } else { ROWS };
     // The rows of columns are whole lines of memory if elements have at least so many bytes.
     let smallest = if singles.is_some() { 4 } else { 2 };
@@ -117,7 +117,7 @@ fn run<S: Real, D: Real>(
         let mut out = sinks.unwrap_or_default();
         let spare = writer.elements::<D>((count - out.len()) * pitch);
         out.extend(spare.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]));
-        let goes_past = |out: &[&mut [D]]| !is_tall || (is_full && size_of::<D>() >= smallest && lie_alike(out));
+        let goes_past = |out: &[&mut [D]]| is_full && (!is_tall || (size_of::<D>() >= smallest && lie_alike(out)));
         let past = sweep.fence.filter(|_| is_straight && goes_past(&out));
         if !step.is_multiple_of(FAR) && past.is_none() {
             ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));

@@ -12,7 +12,7 @@ use super::sweep::{Place, Sweep, grow};
 use crate::rows::{Store, not_real, storer};
 use crate::simd::Fence;
 
-/// A few rows of outputs that stay in the first-level cache until they are written.
+/// A few rows of outputs that stay in the caches until they are written.
 pub(super) struct Writer {
     dtype: DType,
     store: Box<dyn Store>,
