@@ -9,6 +9,17 @@ use bytemuck::{Pod, cast, cast_slice, cast_slice_mut};
 
 use super::Fence;
 
+/// 0, 1, 2, ...
+pub(crate) const IOTA: [u8; 64] = {
+    let mut iota = [0; 64];
+    let mut k = 0;
+    while k < 64 {
+        iota[k] = k as u8;
+        k += 1;
+    }
+    iota
+};
+
 /// The entries of sixteen indices, if the table has them all; none of a table that has more entries than the
 /// instruction, to which indices are signed, can tell apart.
 #[inline]
@@ -63,18 +74,9 @@ pub(crate) fn stream_all<T: Pod>(out: &mut [T], values: &[T], fence: &Fence) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(crate) fn stream_joined<T: Pod>(line: &mut [T], values: &[T], next: &[T], at: usize, fence: &Fence) {
-    const STEPS: [u8; 64] = {
-        let mut steps = [0; 64];
-        let mut k = 0;
-        while k < 64 {
-            steps[k] = k as u8;
-            k += 1;
-        }
-        steps
-    };
     let vector = |values: &[T]| cast::<[u8; 64], __m512i>(cast_slice(values).try_into().expect("a line"));
     assert!(at < values.len(), "a place in the first");
-    let places = _mm512_add_epi8(cast(STEPS), _mm512_set1_epi8((at * size_of::<T>()) as i8));
+    let places = _mm512_add_epi8(cast(IOTA), _mm512_set1_epi8((at * size_of::<T>()) as i8));
     let joined = _mm512_permutex2var_epi8(vector(values), places, vector(next));
     stream(cast_slice_mut(line).try_into().expect("a line"), joined, fence);
 }

@@ -8,17 +8,7 @@ use std::arch::x86_64::{
 };
 
 use super::{Bits, Cell, Row, WORD, bits_with, plain_mask};
-
-/// The numbers of the bits of a word.
-const BITS: [u8; WORD] = {
-    let mut bits = [0; WORD];
-    let mut k = 0;
-    while k < WORD {
-        bits[k] = k as u8;
-        k += 1;
-    }
-    bits
-};
+use crate::simd::avx512::IOTA;
 
 /// Bytes of a vector.
 const VECTOR: usize = 64;
@@ -122,7 +112,7 @@ fn write_rows<O: Cell, const NDIM: usize>(mask: &[u64], first: usize, shape: [us
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,popcnt,bmi1,bmi2")]
 fn compressed(word: u64) -> [u8; WORD] {
-    bytemuck::cast(_mm512_maskz_compress_epi8(word, bytemuck::cast(BITS)))
+    bytemuck::cast(_mm512_maskz_compress_epi8(word, bytemuck::cast(IOTA)))
 }
 
 /// The `j`th of the vectors of `base + bits`.

@@ -10,18 +10,8 @@ use std::arch::x86_64::{
 use bytemuck::cast;
 
 use super::{AHEAD, WORD, lowest_pair, moved, plain_write};
+use crate::simd::avx512::IOTA;
 use crate::simd::prefetch;
-
-/// 0, 1, 2, ...
-const IOTA: [u8; WORD] = {
-    let mut iota = [0; WORD];
-    let mut k = 0;
-    while k < WORD {
-        iota[k] = k as u8;
-        k += 1;
-    }
-    iota
-};
 
 /// Pairs of a vector.
 const PAIRS: usize = 4;

@@ -7,16 +7,7 @@ use std::arch::x86_64::{
 
 use bytemuck::cast;
 
-/// 0, 1, 2, ...
-const IOTA: [u8; 64] = {
-    let mut iota = [0; 64];
-    let mut k = 0;
-    while k < 64 {
-        iota[k] = k as u8;
-        k += 1;
-    }
-    iota
-};
+use crate::simd::avx512::IOTA;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
