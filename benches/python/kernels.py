@@ -54,7 +54,7 @@ def tissue(options, threads):
     image = np.load(options.volume)
     mask = image > image[image > 0].mean()
     mask = np.tile(mask, (-(-options.elements // 4 // mask.size), 1, 1))
-    for workload in rules(mask, "tissue", 60.0, threads):
+    for workload in rules([("tissue", mask, 60.0)], threads):
         if options.only is None or options.only.search(workload.name):
             yield from rows_of(measure(workload, options.repeat), threads)
 

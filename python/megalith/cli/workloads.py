@@ -20,7 +20,7 @@ from megalith import _core
 from megalith.exceptions import MegalithError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from megalith._typing import AnyArray
 
@@ -374,54 +374,51 @@ def _rules(elements: int, threads: int | None) -> Iterator[Workload]:
     ndimage = importlib.import_module("scipy.ndimage")
     shape = _cube(elements // 4)
     noise: AnyArray = _random().random(shape, dtype=np.float32)
-    for name, mask, floor in (
-        ("blobs", ndimage.gaussian_filter(noise, 3) > 0.5, 60.0),
-        ("random 50 %", noise < 0.5, 20.0),
-    ):
-        yield from rules(mask, name, floor, threads)
+    blobs: AnyArray = ndimage.gaussian_filter(noise, 3) > 0.5
+    yield from rules((("blobs", blobs, 60.0), ("random 50 %", noise < 0.5, 20.0)), threads)
 
 
-def rules(mask: AnyArray, name: str, floor: float, threads: int | None) -> Iterator[Workload]:
-    """Make the workloads of local rules of a mask.
+def rules(masks: Iterable[tuple[str, AnyArray, float]], threads: int | None) -> Iterator[Workload]:
+    """Make the workloads of local rules of masks.
 
     Parameters
     ----------
-    mask : array of bool, shape (nz, ny, nx)
-        The truth values.
-    name : str
-        What they are called.
-    floor : float
-        How many times faster than SciPy a table of all patterns of 3 x 3 x 3 has to be.
+    masks : iterable of tuple
+        What a mask is called, its truth values in three dimensions, and how many times faster than SciPy a table of
+        all patterns of 3 x 3 x 3 has to be.
     threads : int or None
         Upper bound on our threads.
 
     Yields
     ------
     workload : Workload
-        One for each kernel.
+        One for each mask and kernel.
     """
     ndimage = importlib.import_module("scipy.ndimage")
     powers = 2 ** np.arange(27).reshape(3, 3, 3)
     lut = _random().random(1 << 27, dtype=np.float32) < 0.5
     weights = _random().permutation(np.arange(-13, 14)).reshape(3, 3, 3) * 1000 + 500_000
     small = 2 ** np.arange(8).reshape(2, 2, 2)
-    for kernel, table, what, least in (
-        (powers, lut, "3 x 3 x 3", floor),
-        (weights, lut, "any 3 x 3 x 3", 0.0),
-        (small, lut[:256].copy(), "2 x 2 x 2", 100.0),
-    ):
-        yield Workload(
-            f"apply_lut_to_index {what}, {name}",
-            2 * mask.nbytes,
-            lambda k=kernel, t=table: megalith.apply_lut_to_index(mask, k, t, processes=threads),  # type: ignore[misc]
-            {
-                "scipy.ndimage, take": lambda k=kernel, t=table: t.take(  # type: ignore[misc]
-                    ndimage.correlate(mask.view(np.uint8), k, np.int64, "constant")
-                )
-            },
-            {"scipy.ndimage, take": least} if least else {},
-            essential=what == "3 x 3 x 3",
-        )
+    for name, mask, least in masks:
+        for kernel, table, what, floor in (
+            (powers, lut, "3 x 3 x 3", least),
+            (weights, lut, "any 3 x 3 x 3", 0.0),
+            (small, lut[:256].copy(), "2 x 2 x 2", 100.0),
+        ):
+            yield Workload(
+                f"apply_lut_to_index {what}, {name}",
+                2 * mask.nbytes,
+                lambda m=mask, k=kernel, t=table: megalith.apply_lut_to_index(  # type: ignore[misc]
+                    m, k, t, processes=threads
+                ),
+                {
+                    "scipy.ndimage, take": lambda m=mask, k=kernel, t=table: t.take(  # type: ignore[misc]
+                        ndimage.correlate(m.view(np.uint8), k, np.int64, "constant")
+                    )
+                },
+                {"scipy.ndimage, take": floor} if floor else {},
+                essential=what == "3 x 3 x 3",
+            )
 
 
 def _sums(elements: int, threads: int | None) -> Iterator[Workload]:

@@ -242,7 +242,7 @@ fn cut<'a, 'b>(part: Part<'a, 'b>, from: usize, to: usize, cap: usize, parts: &m
 
 /// Lanes of a row that follow each other in memory, or all if those of the last axis do not: then every row is moved
 /// element by element.
-fn run(sink: &SinkView<'_>, axes: &[usize]) -> usize {
+fn run_of_lanes(sink: &SinkView<'_>, axes: &[usize]) -> usize {
     let (shape, strides) = (sink.shape(), sink.strides());
     let mut run = 1;
     for (k, &axis) in axes.iter().enumerate().rev() {
@@ -295,12 +295,14 @@ impl Plan {
         let blocks = (n / MIN_ROWS).max(1);
         let stretch = CACHED / (count + ROWS);
         let is_long = is_large && !by_lines && stretch >= LONG;
-        let long = (stretch / itemsize).min(run(sink, &axes[1..])).min(lanes * blocks / ITEMS);
+        let long = (stretch / itemsize).min(run_of_lanes(sink, &axes[1..])).min(lanes * blocks / ITEMS);
         let long = if is_long { long.max(strip) } else { strip };
-        let item_rows = match () {
-            () if in_place => n,
-            () if long > strip => n.div_ceil(blocks),
-            () => n.min((grain / strip.min(lanes)).max(MIN_ROWS)),
+        let item_rows = if in_place {
+            n
+        } else if long > strip {
+            n.div_ceil(blocks)
+        } else {
+            n.min((grain / strip.min(lanes)).max(MIN_ROWS))
         };
         let item_lanes = (grain / item_rows).max(long);
         Self { taps, mode, n, axes, by_lines, item_lanes, item_rows, strip, long, is_large }
@@ -378,7 +380,7 @@ impl Plan {
             return sweep.run(workers, entries.as_ref(), &mut outputs, &place, scratch);
         }
         if let (Form::Wide, Some(entries)) = (form, entries)
-            && sweep.straight(workers, &entries, &mut outputs, &place, scratch)?
+            && (scratch.direct)(sweep, workers, &entries, &mut outputs, &place, &mut scratch.writer)?
         {
             return Ok(());
         }

@@ -53,7 +53,7 @@ pub(super) struct Place {
 /// The memory of one thread.
 pub(super) struct Scratch {
     load: Box<dyn Lines>,
-    direct: Direct,
+    pub(super) direct: Direct,
     pub(super) lines: Option<super::lines::Lines>,
     pub(super) writer: Writer,
     window: Vec<f64>,
@@ -95,18 +95,6 @@ impl Sweep<'_> {
         self.fence.filter(|_| itemsize >= ITEMSIZE && self.taps.weights.len() <= MANY)
     }
 
-    /// Compute the rows of a strip straight from the source; or say that it cannot be done, having done nothing.
-    pub(super) fn straight(
-        &self,
-        workers: &Workers<'_>,
-        source: &SourceView<'_>,
-        sink: &mut SinkView<'_>,
-        place: &Place,
-        scratch: &mut Scratch,
-    ) -> Result<bool> {
-        (scratch.direct)(self, workers, source, sink, place, &mut scratch.writer)
-    }
-
     /// Compute the rows of a strip, if need be by a window that slides along the axis.
     pub(super) fn run(
         &self,
@@ -118,7 +106,7 @@ impl Sweep<'_> {
     ) -> Result<()> {
         let &Place { form, lanes, first, rows, .. } = place;
         if let (Form::Wide, Some(source)) = (form, source)
-            && self.straight(workers, source, sink, place, scratch)?
+            && (scratch.direct)(self, workers, source, sink, place, &mut scratch.writer)?
         {
             return Ok(());
         }

@@ -83,9 +83,8 @@ impl<'a> Volume<'a> {
         let Some((range, left)) = self.range::<N>(at, out.len()) else { return out.fill(0) };
         let right = left + range.len();
         self.fetch(range.clone());
-        let bytes = if let Some(bytes) = self.bytes {
-            &bytes[range]
-        } else if let Some(bytes) = self.source.slice_of(range.clone()) {
+        let whole = self.bytes.map(|bytes| &bytes[range.clone()]);
+        let bytes = if let Some(bytes) = whole.or_else(|| self.source.slice_of(range.clone())) {
             bytes
         } else {
             scratch.resize(range.len().max(scratch.len()), 0);

@@ -102,12 +102,7 @@ fn past<S: Real, D: Real, const C: usize>(
     let mut before = [[D::default(); C]; ROWS];
     for lane in (0..whole).step_by(C) {
         ahead.fetch(lane);
-        let mut square = [[D::default(); C]; ROWS];
-        blocks(taps, one, (lane..lane + C).step_by(W), vector, |at, sums| {
-            for (row, sum) in square.iter_mut().zip(sums) {
-                row[at - lane..][..W].copy_from_slice(&elements::<D>(sum));
-            }
-        });
+        let square = square::<D, C>(taps, one, |i, at| vector(i, lane + at));
         for (((out, before), row), head) in out.iter_mut().zip(&mut before).zip(square).zip(heads) {
             if let Some(start) = lane.checked_sub(C) {
                 stream_joined(&mut out[start + head..][..C], before, &row, head, fence);
@@ -149,13 +144,8 @@ fn columns<S: Real, D: Real, const C: usize>(
         }
         let x = bytemuck::cast_slice(&column);
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-            let mut square = [[D::default(); C]; ROWS];
             let vector = |i: usize, at: usize| bytemuck::cast(window_row::<W>(x, (k * ROWS + i) * C + at));
-            blocks(taps, one, (0..C).step_by(W), vector, |at, sums| {
-                for (row, sum) in square.iter_mut().zip(sums) {
-                    row[at..][..W].copy_from_slice(&elements::<D>(sum));
-                }
-            });
+            let square = square::<D, C>(taps, one, vector);
             for (out, row) in out.iter_mut().zip(&square) {
                 let out = &mut out[lane..][..C];
                 if let Some(fence) = fence {
@@ -166,6 +156,23 @@ fn columns<S: Real, D: Real, const C: usize>(
             }
         }
     }
+}
+
+/// The sums of `C` lanes as elements.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
+fn square<D: Real, const C: usize>(
+    taps: &Taps,
+    one: __m512d,
+    vector: impl Fn(usize, usize) -> __m512d,
+) -> [[D; C]; ROWS] {
+    let mut square = [[D::default(); C]; ROWS];
+    blocks(taps, one, (0..C).step_by(W), vector, |at, sums| {
+        for (row, sum) in square.iter_mut().zip(sums) {
+            row[at..][..W].copy_from_slice(&elements::<D>(sum));
+        }
+    });
+    square
 }
 
 /// See [`super::down_lines`].
