@@ -2,10 +2,10 @@
 
     python benches/python/kernels.py [--repeat N] [--only REGEX] [--elements N] [--volume FILE.npy] [--record FILE.json]
 
-Memory's bandwidth is probed before and after, for the same threads. An arrow marks a row below its floor in TARGETS;
-floors are for all threads. Of an image of tissue the mask of what is brighter than its mean is measured too.
-`page.py` makes a page of a record. MEGALITH_REUSE_BYTES=0 times results in memory that was never used, as first calls
-have it.
+Memory's bandwidth is probed before and after, for the same threads, and after each row how fast the cores are. An
+arrow marks a row below its floor in TARGETS; floors are for all threads. Of an image of tissue the mask of what is
+brighter than its mean is measured too. `page.py` makes a page of a record. MEGALITH_REUSE_BYTES=0 times results in
+memory that was never used, as first calls have it.
 """
 
 import os
@@ -19,7 +19,7 @@ import numpy as np
 
 from megalith.arrays.blocks import thread_count
 from megalith.cli.bench import line_of, machine, rows_of, run
-from megalith.cli.workloads import LARGE, bandwidth, measure, rules
+from megalith.cli.workloads import LARGE, adding, bandwidth, measure, rules
 
 
 def main():
@@ -42,7 +42,7 @@ def main():
             floor = row.floor if threads == most else None
             mark = "" if floor is None else f"{'' if row.speedup >= floor else '  <--'} {floor:g}x"
             print(f"{threads} {line_of(row)}{mark}", flush=True)
-            rows.append(asdict(row))
+            rows.append({**asdict(row), "cached": adding(threads)})
     probe()
     bench.record(options, rows, memory=memory, reuse=os.environ.get("MEGALITH_REUSE_BYTES"), **machine(most))
 

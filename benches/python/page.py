@@ -11,8 +11,9 @@ from pathlib import Path
 HEAD = """# How fast the kernels are
 
 Written by `benches/python/page.py` from {names}. Times are medians, ours and the peers' one
-after the other in one process; memory's bandwidth was probed before and after. GB/s are bytes that have to be read and
-written at least. The floor is what we promise to reach; **bold** is a row below it. Each result is given up before the
+after the other in one process; memory's bandwidth was probed before and after, and after each row what NumPy adds up of
+arrays in the caches of as many cores (cached, GB/s), as other tenants of a machine make cores slow. A way that takes
+less than 0.1 s is called once just before. GB/s are bytes that have to be read and written at least. The floor is what we promise to reach; **bold** is a row below it. Each result is given up before the
 next call, as in a loop over volumes: rows without a warm sink take over that memory (see the README). A second table
 of the same rows, where there is one, is of a process that keeps none (`MEGALITH_REUSE_BYTES=0`), as first calls are.
 Floors are for all threads; those against ClearMap's Cython code, which has as many threads as we, for any number.
@@ -36,19 +37,21 @@ def show_kernels(kernels):
     memory = machine.pop("memory")
     for name, value in machine.items():
         print(f"- {name}: {value}")
-    print("\n| memory, GB/s | read | write | fresh pages |\n|---|---|---|---|")
+    print("\n| memory, GB/s | read | write | fresh pages | cached |\n|---|---|---|---|---|")
     for probe in memory:
-        print(f"| {probe['threads']} threads | {probe['read']:.1f} | {probe['write']:.1f} | {probe['fresh']:.1f} |")
-    print("\n| workload | threads | time | GB/s | peer | faster | floor |\n|---|---|---|---|---|---|---|")
+        rates = " | ".join(f"{probe[kind]:.1f}" if kind in probe else "" for kind in ("read", "write", "fresh", "cached"))
+        print(f"| {probe['threads']} threads | {rates} |")
+    print("\n| workload | threads | time | GB/s | peer | faster | floor | cached |\n|---|---|---|---|---|---|---|---|")
     for row in kernels["rows"]:
         is_judged = row["floor"] is not None and (row["threads"] == machine["threads"] or row["peer"] == "ClearMap")
         faster = f"{row['speedup']:.1f}x"
         if is_judged and row["speedup"] < row["floor"]:
             faster = f"**{faster}**"
         floor = f"{row['floor']:g}x" if is_judged else ""
+        cached = f"{row['cached']:.0f}" if "cached" in row else ""
         print(
             f"| {row['workload']} | {row['threads']} | {1e3 * row['seconds']:.2f} ms | {row['gb_per_s']:.1f} "
-            f"| {row['peer']} | {faster} | {floor} |"
+            f"| {row['peer']} | {faster} | {floor} | {cached} |"
         )
     print()
 

@@ -63,7 +63,7 @@ def test_a_number_of_elements_below_one_is_refused(capsys):
 
 def test_bandwidth_is_read_and_written(monkeypatch):
     found = bandwidth(2, 1 << 22)
-    assert set(found) == {"read", "write", "fresh"}
+    assert set(found) == {"read", "write", "fresh", "cached"}
     assert all(rate > 0 for rate in found.values())
     words = np.arange(100, dtype=np.uint64)
     assert _core.probe_read(words) == words.sum()
