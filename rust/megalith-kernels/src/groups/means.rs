@@ -21,6 +21,7 @@ use megalith_core::{DType, Error, Result, SourceView, Workers};
 use super::slots::{self, BUFFER, Near, Slots, flip, key_of};
 use super::{QUAD, blocks};
 use crate::rows::loader;
+use crate::simd::multiversion;
 
 /// Values of a block.
 const VALUES: usize = 1 << 17;
@@ -81,18 +82,44 @@ impl Sums {
         Ok(())
     }
 
-    /// Add the sums of a block.
-    fn merge(&mut self, block: &Self) -> Result<()> {
+    /// Add what was found in a block.
+    fn merge(&mut self, block: &Block) -> Result<()> {
+        let block = match block {
+            Block::Near(base, cells) => return self.merge_cells(*base, cells),
+            Block::Sums(sums) => sums,
+        };
         let width = self.columns.len();
         for (slot, (&key, &count)) in block.slots.keys().iter().zip(&block.counts).enumerate() {
             self.add(key, &block.totals[slot * width..(slot + 1) * width], count)?;
         }
         Ok(())
     }
+
+    /// Add the cells of keys that follow each other, from `base` on.
+    fn merge_cells(&mut self, base: u64, cells: &[Cell]) -> Result<()> {
+        let key = |i: usize| base + i as u64;
+        let keys = self.slots.keys();
+        if keys.len() == cells.len() && keys.iter().enumerate().all(|(i, &met)| met == key(i)) {
+            // Each key has the number of its cell, as it mostly has from the second block on.
+            for ((total, count), cell) in self.totals.iter_mut().zip(&mut self.counts).zip(cells) {
+                *total += cell[0];
+                *count += cell[1] as u64;
+            }
+            return Ok(());
+        }
+        let mut met = cells.iter().enumerate().filter(|(_, cell)| cell[1] > 0.0);
+        met.try_for_each(|(i, cell)| self.add(key(i), &cell[..1], cell[1] as u64))
+    }
 }
 
 /// A sum and a number, both doubles: they lie beside each other and are added to at once.
 type Cell = [f64; 2];
+
+/// What was found in a block: the cells of keys that follow each other, from the first on, or sums.
+enum Block {
+    Near(u64, Vec<Cell>),
+    Sums(Sums),
+}
 
 impl Means {
     /// Nothing yet, of rows of so many columns.
@@ -145,7 +172,7 @@ impl Means {
                 } else {
                     let mut sums = Sums { columns: 0..self.columns, ..Sums::default() };
                     add_rows::<T>(workers, &mut sums, self.columns, ids, values, dtype, rows)?;
-                    Ok(sums)
+                    Ok(Block::Sums(sums))
                 }
             })?;
             for block in &found {
@@ -222,7 +249,7 @@ fn single<T: Integer>(
     dtype: DType,
     rows: Range<usize>,
     guess: Option<Near>,
-) -> Result<Sums> {
+) -> Result<Block> {
     let (mut scratch, mut buffer) = (Vec::new(), Vec::new());
     let ids = ids.values::<T>(rows.clone(), &mut scratch);
     let values = if dtype == DType::F64 && values.as_slice::<f64>().is_some() {
@@ -232,31 +259,41 @@ fn single<T: Integer>(
         loader("values", dtype)?.load(values, rows, &mut buffer);
         &buffer
     };
-    let mut slots = Slots::default();
     let mut cells: Vec<Cell> = Vec::new();
-    // To see where ids are costs as much as a third of adding up: only where the guess is wrong.
+    // To see where ids are takes time: only where there is no guess or a wrong one.
     for near in [guess, None] {
         let Some(near) = near.or_else(|| slots::near(ids)) else { break };
-        cells = vec![[0.0; 2]; near.len];
-        if add_up(&mut cells, ids, values, |id| near.number_of(id)) {
-            let there: Vec<usize> = (0..near.len).filter(|&i| cells[i][1] > 0.0).collect();
-            there.iter().try_for_each(|&i| slots.find(near.base + i as u64).map(drop))?;
-            cells = there.into_iter().map(|i| cells[i]).collect();
-            break;
+        cells.clear();
+        cells.resize(near.len, [0.0; 2]);
+        if add_near(&mut cells, near, ids, values) {
+            return Ok(Block::Near(near.base, cells));
         }
     }
-    if slots.keys().is_empty() {
-        let mut numbers = [0; BUFFER];
-        cells.clear();
-        for (ids, values) in ids.chunks(BUFFER).zip(values.chunks(BUFFER)) {
-            let numbers = &mut numbers[..ids.len()];
-            slots.find_all(ids, numbers)?;
-            cells.resize(slots.keys().len(), [0.0; 2]);
-            add_up(&mut cells, numbers, values, |number| number as usize);
-        }
+    let (mut slots, mut numbers) = (Slots::default(), [0; BUFFER]);
+    cells.clear();
+    for (ids, values) in ids.chunks(BUFFER).zip(values.chunks(BUFFER)) {
+        let numbers = &mut numbers[..ids.len()];
+        slots.find_all(ids, numbers)?;
+        cells.resize(slots.keys().len(), [0.0; 2]);
+        add_numbered(&mut cells, numbers, values);
     }
     let counts = cells.iter().map(|cell| cell[1] as u64).collect();
-    Ok(Sums { columns: 0..1, slots, totals: cells.into_iter().map(|cell| cell[0]).collect(), counts })
+    Ok(Block::Sums(Sums { columns: 0..1, slots, totals: cells.into_iter().map(|cell| cell[0]).collect(), counts }))
+}
+
+multiversion!(fn add_near[T: Integer](cells: &mut [Cell], near: Near, ids: &[T], values: &[f64]) -> bool = plain_add_near);
+multiversion!(fn add_numbered[](cells: &mut [Cell], numbers: &[u32], values: &[f64]) -> bool = plain_add_numbered);
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_add_near<T: Integer>(cells: &mut [Cell], near: Near, ids: &[T], values: &[f64]) -> bool {
+    add_up(cells, ids, values, |id| near.number_of(id))
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_add_numbered(cells: &mut [Cell], numbers: &[u32], values: &[f64]) -> bool {
+    add_up(cells, numbers, values, |number| number as usize)
 }
 
 /// Add each value to the cell of its id; false if an id has none.

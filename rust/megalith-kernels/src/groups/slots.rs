@@ -9,6 +9,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use megalith_core::dtype::Integer;
 use megalith_core::{Error, Result};
 
+use crate::simd::multiversion;
+
 /// Ids that lie within so many of each other are looked up in a table, others by hash.
 pub(super) const DENSE: usize = 1 << 20;
 
@@ -64,9 +66,17 @@ impl Near {
 
 /// Where ids are, if they are near each other.
 pub(super) fn near<T: Integer>(ids: &[T]) -> Option<Near> {
-    let first = *ids.first()?;
-    let (low, high) = ids.iter().fold((first, first), |(low, high), &id| (low.min(id), high.max(id)));
+    let (low, high) = ends(ids)?;
     Near::between(key_of(low), key_of(high))
+}
+
+multiversion!(fn ends[T: Integer](ids: &[T]) -> Option<(T, T)> = plain_ends);
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_ends<T: Integer>(ids: &[T]) -> Option<(T, T)> {
+    let first = *ids.first()?;
+    Some(ids.iter().fold((first, first), |(low, high), &id| (low.min(id), high.max(id))))
 }
 
 /// A multiplication spreads ids that follow each other; the middle bits are the best mixed.

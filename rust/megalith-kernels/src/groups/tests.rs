@@ -174,7 +174,7 @@ fn a_list_that_has_changed_since_it_was_counted_is_refused() {
     }
 }
 
-fn means(threads: usize, ids: &[i32], values: &[f32], columns: usize, window: usize) -> (Vec<i64>, Vec<f64>) {
+fn means<T: Integer>(threads: usize, ids: &[T], values: &[f32], columns: usize, window: usize) -> (Vec<i64>, Vec<f64>) {
     execute(
         threads,
         |_| true,
@@ -182,7 +182,7 @@ fn means(threads: usize, ids: &[i32], values: &[f32], columns: usize, window: us
             let mut means = Means::new(columns);
             for (ids, values) in ids.chunks(window).zip(values.chunks(window * columns)) {
                 let values = SourceView::from_slice(values, &[ids.len(), columns]);
-                means.add::<i32>(w, &SourceView::from_slice(ids, &[ids.len()]), &values, DType::F32)?;
+                means.add::<T>(w, &SourceView::from_slice(ids, &[ids.len()]), &values, DType::F32)?;
             }
             let (mut ids, mut out) = (vec![0; means.len()], vec![0.0; means.len() * columns]);
             means.write(&mut ids, &mut out)?;
@@ -208,6 +208,32 @@ fn means_are_the_same_for_any_number_of_threads_and_for_windows_of_whole_blocks(
         }
         for (threads, window) in [(2, n), (8, n), (2, 2 * block_rows(columns))] {
             assert_eq!(means(threads, &ids, &values, columns, window).1, one);
+        }
+    }
+}
+
+#[test]
+fn means_of_blocks_whose_ids_are_elsewhere_than_in_the_first_are_those_of_the_naive_twin() {
+    let rows = block_rows(1);
+    let last = [u64::MAX - 2, u64::MAX];
+    let blocks: [&[u64]; 6] = [&[3, 4, 5], &[5, 3], &last, &[900, 3], &[1 << 40, 7, 1 << 50], &[4, 5, 3, 6]];
+    for order in [[0, 1, 2, 3, 4, 5], [2, 5, 0, 4, 1, 3], [4, 2, 3, 1, 0, 5]] {
+        // A window of one block begins with where the ids before it were, the first and a window of all with nothing.
+        let windows =
+            order.map(|b| (0..rows).map(|i| blocks[b][i * 7919 % 1009 % blocks[b].len()]).collect::<Vec<_>>());
+        let ids = windows.concat();
+        let values: Vec<f32> = (0..ids.len()).map(|i| (i % 1024) as f32).collect();
+        let expected: Vec<_> = naive(&ids)
+            .values()
+            .map(|places| places.iter().map(|&i| f64::from(values[i as usize])).sum::<f64>() / places.len() as f64)
+            .collect();
+        for window in [rows, ids.len()] {
+            let (found, means) = means(2, &ids, &values, 1, window);
+            assert_eq!(
+                found.iter().map(|&id| id as u64).collect::<Vec<_>>(),
+                naive(&ids).into_keys().collect::<Vec<_>>()
+            );
+            assert_eq!(means, expected);
         }
     }
 }
