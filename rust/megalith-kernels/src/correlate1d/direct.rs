@@ -77,10 +77,11 @@ fn run<S: Real, D: Real>(
     let written = place.addresses(sink);
     let singles = single::weights::<S, D>(sweep.taps);
     let step = row_step(&table[before..before + rows]);
-    // Narrow integers are converted in two steps, and by many taps many times over.
-    let is_costly = size_of::<S>() <= 2 && before + after >= MANY;
     let is_of_sink = writer.is_of(D::DTYPE);
     let is_long = sweep.fence.is_some() && lanes * size_of::<D>() >= LONG;
+    // Many taps convert narrow integers, in two steps, many times over, and read rows that the first-level cache cannot
+    // keep as often.
+    let is_costly = before + after >= MANY && (size_of::<S>() <= 2 || is_long);
     // Few rows do well with the second-level cache.
     let is_crowded = is_crowded(step, before + after + ROWS) && !(is_long && before + after < FEW);
     let is_tall = singles.is_some() || is_costly || is_crowded;

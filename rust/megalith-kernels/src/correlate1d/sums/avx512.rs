@@ -21,8 +21,8 @@ use super::super::behind::{Behind, avx512::go_on};
 use super::super::taps::{Kind, Taps};
 use super::{ALONG, Ahead, LANES, LINE, PART, ROWS, bytes, columns_of, parts, rows_alike, rows_of_outputs, window_row};
 use crate::rows::{turned, turned_halves, turned_words};
-use crate::simd::Fence;
 use crate::simd::avx512::{stream_all, stream_joined};
+use crate::simd::{Fence, prefetch_entry};
 
 /// Lanes of a vector.
 const W: usize = 8;
@@ -141,6 +141,10 @@ fn columns<S: Real, D: Real, const C: usize>(
         ahead.fetch(lane);
         for (i, entries) in column.iter_mut().enumerate() {
             *entries = doubles(rows, i / (C / W), lane + i % (C / W) * W);
+        }
+        // What the next column begins with is in the second-level cache, and on its way while this one is summed.
+        for row in rows {
+            prefetch_entry(row, lane + C);
         }
         let x = bytemuck::cast_slice(&column);
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
@@ -333,38 +337,75 @@ fn rows_from(row: impl Fn(usize) -> __m512d, i: usize) -> Eight {
 }
 
 /// See [`super::pairs`].
+///
+/// The rows that eight sums need move by one from pair to pair. In registers they stay where they are: `left` and
+/// `right` are rings of which each pair begins an entry further on, and after eight pairs where the first has begun.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 fn pairs<const MINUS: bool>(row: impl Fn(usize) -> __m512d, weights: &[f64], one: __m512d) -> Eight {
     let half = weights.len() / 2;
     let mut sums = times(rows_from(&row, half), weights[half]);
-    let Some((inner, outer)) = weights[..half].split_last() else { return sums };
     let (mut left, mut right) = (rows_from(&row, 0), rows_from(&row, 2 * half));
-    for (i, &weight) in outer.iter().enumerate() {
-        add_pairs::<MINUS, ROWS>(&mut sums, left, right, weight, one);
-        // Element by element: a loop, or a copy of a range, would go by way of memory.
-        let [_, a, b, c, d, e, f, g] = left;
-        left = [a, b, c, d, e, f, g, row(i + ROWS)];
-        let [a, b, c, d, e, f, g, _] = right;
-        right = [row(2 * half - 1 - i), a, b, c, d, e, f, g];
+    for (k, weights) in weights[..half].chunks(ROWS).enumerate() {
+        let (first, last) = (k * ROWS, 2 * half - k * ROWS);
+        macro_rules! pair {
+            ($i:literal) => {
+                let Some(&weight) = weights.get($i) else { break };
+                if first + $i > 0 {
+                    left[($i + 7) % ROWS] = row(first + $i + 7);
+                    right[(8 - $i) % ROWS] = row(last - $i);
+                }
+                add_pairs::<MINUS, ROWS>(&mut sums, ring(&left, $i), ring(&right, 8 - $i), weight, one);
+            };
+        }
+        pair!(0);
+        pair!(1);
+        pair!(2);
+        pair!(3);
+        pair!(4);
+        pair!(5);
+        pair!(6);
+        pair!(7);
     }
-    add_pairs::<MINUS, ROWS>(&mut sums, left, right, *inner, one);
     sums
 }
 
-/// See [`super::singles`].
+/// See [`super::singles`]; a ring as in [`pairs`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 fn singles(row: impl Fn(usize) -> __m512d, weights: &[f64]) -> Eight {
     let last = weights.len() - 1;
     let mut sums = times(rows_from(&row, last), weights[last]);
     let mut next = rows_from(&row, 0);
-    for (i, &weight) in weights[..last].iter().enumerate() {
-        add_singles(&mut sums, next, weight);
-        let [_, a, b, c, d, e, f, g] = next;
-        next = [a, b, c, d, e, f, g, row(i + ROWS)];
+    for (k, weights) in weights[..last].chunks(ROWS).enumerate() {
+        let first = k * ROWS;
+        macro_rules! single {
+            ($i:literal) => {
+                let Some(&weight) = weights.get($i) else { break };
+                if first + $i > 0 {
+                    next[($i + 7) % ROWS] = row(first + $i + 7);
+                }
+                add_singles(&mut sums, ring(&next, $i), weight);
+            };
+        }
+        single!(0);
+        single!(1);
+        single!(2);
+        single!(3);
+        single!(4);
+        single!(5);
+        single!(6);
+        single!(7);
     }
     sums
+}
+
+/// The entries of a ring from `i` on.
+#[inline(always)]
+#[allow(clippy::inline_always)] // So that all of them are known to be in registers.
+fn ring(entries: &Eight, i: usize) -> Eight {
+    let at = |r: usize| entries[(i + r) % ROWS];
+    [at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)]
 }
 
 /// See [`super::along`].
