@@ -118,6 +118,24 @@ def test_apply_lut_clips_and_wraps_every_value_as_take(dtype, mode, n):
         assert_identical(got, np.take(table, plain.astype(np.int64), mode=mode))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "bool"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("n", [1, 2, 126, 127, 128, 129, 254, 255, 256, 257])
+def test_apply_lut_of_each_byte_by_tables_about_as_long_as_there_are_values(dtype, mode, n):
+    tables = [sample(lut, (n,), seed=5) for lut in ("uint8", "float32", "complex128")]
+    for byte in range(256):
+        source = np.full(70, byte, np.uint8).view(dtype)
+        plain = source != 0 if dtype == "bool" else source
+        index = int(plain[0])
+        for table in tables:
+            if mode == "raise" and not 0 <= index < n:
+                with pytest.raises(IndexRangeError):
+                    megalith.apply_lut(source, table)
+            else:
+                expected = np.take(table, plain.astype(np.int64), mode=mode)
+                assert_identical(megalith.apply_lut(source, table, mode=mode), expected)
+
+
 @pytest.mark.parametrize("dtype", INTS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("size", [5, LARGE])
