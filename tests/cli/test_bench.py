@@ -1,6 +1,7 @@
 """`megalith bench` and the benches: what they time gives equal results, and what they write can be read."""
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -48,6 +49,7 @@ def test_bench_prints_a_table_and_writes_it_and_a_plot(tmp_path, capsys):
     assert main([*arguments, "--json", str(table), "--plot", str(plot)]) == 0
     written = json.loads(table.read_text())
     assert written["machine"]["level"] == _core.cpu_level()
+    assert platform.machine() in written["machine"]["processor"]
     assert written["memory"]["read"] > 0
     names = {row["workload"] for row in written["rows"]}
     assert names == {"where 1-d uint8, 10 %", "where 3-d uint8, 10 %", "block_sums uint8", "block_sums float32"}

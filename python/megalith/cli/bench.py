@@ -15,6 +15,7 @@ from megalith import _core
 from megalith._checks import positive_int
 from megalith._optional import require
 from megalith.arrays.blocks import thread_count
+from megalith.cli.info import processor
 from megalith.cli.workloads import LARGE, Measured, bandwidth, kernels, measure
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def machine(threads: int) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "system": platform.platform(),
+        "processor": processor(),
         "level": _core.cpu_level(),
         "threads": threads,
         "megalith": megalith.__version__,

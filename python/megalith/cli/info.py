@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -25,13 +26,25 @@ def info() -> str:
         "numpy": np.__version__,
         "hdf5": _hdf5(),
         "threads": f"{thread_count(None)} ({_thread_rule()})",
-        "processor": f"{platform.machine()}, kernels use {_core.cpu_level()}",
+        "processor": f"{processor()}, kernels use {_core.cpu_level()}",
         "shared arrays": _shared(),
         "memory": _memory(),
         "open files": _open_files(),
     }
     width = max(len(name) for name in facts)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+
+
+def processor() -> str:
+    """Return what the processor calls itself; Linux says its family and model too, which names often hide."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            found.setdefault(key.strip(), value.strip())
+    numbers = [f"{key.removeprefix('cpu ')} {found[key]}" for key in ("cpu family", "model") if key in found]
+    name = found.get("model name") or platform.processor()
+    return ", ".join(word for word in (name, *numbers, platform.machine()) if word)
 
 
 def _thread_rule() -> str:
