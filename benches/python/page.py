@@ -12,12 +12,12 @@ HEAD = """# How fast the kernels are
 
 Written by `benches/python/page.py` from {names}. Times are medians, ours and the peers' one
 after the other in one process; a way that takes less than 0.1 s is called once just before. Memory's bandwidth was
-probed before and after, and after each row what NumPy adds up of arrays in the caches of as many cores (cached, GB/s):
-other tenants of a machine make its cores slow. GB/s are bytes that have to be read and written at least. The floor is
-what we promise to reach; **bold** is a row below it. Each result is given up before the next call, as in a loop over
-volumes: rows without a warm sink take over that memory (see the README). A second table of the same rows, where there
-is one, is of a process that keeps none (`MEGALITH_REUSE_BYTES=0`), as first calls are. Floors are for all threads;
-those against ClearMap's Cython code, which has as many threads as we, for any number.
+probed before and after, and after each row what NumPy adds up of arrays in the caches of as many cores: cached, GB/s,
+less where other tenants slow the cores. GB/s are bytes that have to be read and written at least. The floor is what we
+promise to reach; **bold** is a row below it. Each result is given up before the next call, as in a loop over volumes:
+rows without a warm sink take over that memory (see the README). A second table of the same rows, where there is one, is
+of a process that keeps none (`MEGALITH_REUSE_BYTES=0`), as first calls are. Floors are for all threads; those against
+ClearMap's Cython code, which has as many threads as we, for any number.
 """
 
 

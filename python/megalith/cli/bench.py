@@ -146,7 +146,7 @@ def bench(
     found = machine(threads)
     print(", ".join(f"{name} {value}" for name, value in found.items()), flush=True)
     memory = bandwidth(threads)
-    print("memory, GB/s: " + ", ".join(f"{name} {rate:.1f}" for name, rate in memory.items()), flush=True)
+    print("memory and caches, GB/s: " + ", ".join(f"{name} {rate:.1f}" for name, rate in memory.items()), flush=True)
     rows = []
     for row in run(elements, threads, REPEAT, only, essential=True):
         print(line_of(row), flush=True)

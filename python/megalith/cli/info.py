@@ -44,7 +44,7 @@ def processor() -> str:
             found.setdefault(key.strip(), value.strip())
     numbers = [f"{key.removeprefix('cpu ')} {found[key]}" for key in ("cpu family", "model") if key in found]
     name = found.get("model name") or platform.processor()
-    return ", ".join(word for word in (name, *numbers, platform.machine()) if word)
+    return ", ".join(dict.fromkeys(word for word in (name, *numbers, platform.machine()) if word))
 
 
 def _thread_rule() -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Elements of a volume of a large workload, by its longest axis.
 LARGE = 1 << 27
 
-# Seconds before each timed call: threads of others go on spinning for some milliseconds after their work.
+# Seconds before each way: threads of others go on spinning for some milliseconds after their work.
 REST = 0.02
 
 # Seconds of a way that is called once more and timed then: cores that rested are slow for some milliseconds.
@@ -95,7 +95,7 @@ def measure(workload: Workload, repeat: int) -> Measured:
     Parameters
     ----------
     workload : Workload
-        Each way is run once before it is timed.
+        Each way is run once before all are timed, and a way of less than `BRIEF` seconds once more each time.
     repeat : int
         Rounds.
 
@@ -200,8 +200,9 @@ def adding(threads: int) -> float:
         What all of them read in a second.
     """
     passes = [np.broadcast_to(np.ones(1 << 14), (400, 1 << 14)) for _ in range(threads)]
+    time.sleep(REST)
     with ThreadPoolExecutor(threads) as pool:
-        seconds = min(_seconds(lambda: list(pool.map(np.sum, passes))) for _ in range(3))
+        seconds = min(_seconds(lambda: list(pool.map(np.sum, passes))) for _ in range(10))
     return sum(array.nbytes for array in passes) / seconds / 1e9
 
 

@@ -79,9 +79,9 @@ fn run<S: Real, D: Real>(
     let step = row_step(&table[before..before + rows]);
     let is_of_sink = writer.is_of(D::DTYPE);
     let is_long = sweep.fence.is_some() && lanes * size_of::<D>() >= LONG;
-    // Many taps convert narrow integers, in two steps, many times over, and read rows that the first-level cache cannot
-    // keep as often.
-    let is_costly = before + after >= MANY && (size_of::<S>() <= 2 || is_long);
+    // Many taps convert narrow integers, in two steps, many times over. Others go by columns for the sake of the
+    // first-level cache, which long rows leave between two blocks, if columns can be written past the caches.
+    let is_costly = before + after >= MANY && (size_of::<S>() <= 2 || (is_long && step.is_multiple_of(LINE)));
     // Few rows do well with the second-level cache.
     let is_crowded = is_crowded(step, before + after + ROWS) && !(is_long && before + after < FEW);
     let is_tall = singles.is_some() || is_costly || is_crowded;

@@ -85,7 +85,7 @@ impl Sums {
     /// Add what was found in a block.
     fn merge(&mut self, block: &Block) -> Result<()> {
         let block = match block {
-            Block::Near(base, cells) => return self.merge_cells(*base, cells),
+            Block::Cells { base, cells } => return self.merge_cells(*base, cells),
             Block::Sums(sums) => sums,
         };
         let width = self.columns.len();
@@ -100,7 +100,7 @@ impl Sums {
         let key = |i: usize| base + i as u64;
         let keys = self.slots.keys();
         if keys.len() == cells.len() && keys.iter().enumerate().all(|(i, &met)| met == key(i)) {
-            // Each key has the number of its cell, as it mostly has from the second block on.
+            // Each key has the number of its cell, as it has from the second block on where none between was missing.
             for ((total, count), cell) in self.totals.iter_mut().zip(&mut self.counts).zip(cells) {
                 *total += cell[0];
                 *count += cell[1] as u64;
@@ -115,9 +115,13 @@ impl Sums {
 /// A sum and a number, both doubles: they lie beside each other and are added to at once.
 type Cell = [f64; 2];
 
-/// What was found in a block: the cells of keys that follow each other, from the first on, or sums.
+/// What was found in a block.
 enum Block {
-    Near(u64, Vec<Cell>),
+    /// Of all keys from `base` on, whether they were met or not.
+    Cells {
+        base: u64,
+        cells: Vec<Cell>,
+    },
     Sums(Sums),
 }
 
@@ -242,7 +246,7 @@ impl Means {
     }
 }
 
-/// Sums of a block of single values, whose ids may be where `guess` says.
+/// What is found in a block of single values, whose ids may be where `guess` says.
 fn single<T: Integer>(
     ids: &SourceView<'_>,
     values: &SourceView<'_>,
@@ -266,7 +270,7 @@ fn single<T: Integer>(
         cells.clear();
         cells.resize(near.len, [0.0; 2]);
         if add_near(&mut cells, near, ids, values) {
-            return Ok(Block::Near(near.base, cells));
+            return Ok(Block::Cells { base: near.base, cells });
         }
     }
     let (mut slots, mut numbers) = (Slots::default(), [0; BUFFER]);
@@ -282,7 +286,7 @@ fn single<T: Integer>(
 }
 
 multiversion!(fn add_near[T: Integer](cells: &mut [Cell], near: Near, ids: &[T], values: &[f64]) -> bool = plain_add_near);
-multiversion!(fn add_numbered[](cells: &mut [Cell], numbers: &[u32], values: &[f64]) -> bool = plain_add_numbered);
+multiversion!(fn add_numbered[](cells: &mut [Cell], numbers: &[u32], values: &[f64]) -> () = plain_add_numbered);
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
@@ -292,8 +296,9 @@ fn plain_add_near<T: Integer>(cells: &mut [Cell], near: Near, ids: &[T], values:
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_add_numbered(cells: &mut [Cell], numbers: &[u32], values: &[f64]) -> bool {
-    add_up(cells, numbers, values, |number| number as usize)
+fn plain_add_numbered(cells: &mut [Cell], numbers: &[u32], values: &[f64]) {
+    let have_all = add_up(cells, numbers, values, |number| number as usize);
+    debug_assert!(have_all, "a cell for each number");
 }
 
 /// Add each value to the cell of its id; false if an id has none.

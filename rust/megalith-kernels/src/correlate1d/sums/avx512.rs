@@ -142,7 +142,7 @@ fn columns<S: Real, D: Real, const C: usize>(
         for (i, entries) in column.iter_mut().enumerate() {
             *entries = doubles(rows, i / (C / W), lane + i % (C / W) * W);
         }
-        // What the next column begins with is in the second-level cache, and on its way while this one is summed.
+        // A line of each row of the next column, mostly in the second-level cache, comes while this one is summed.
         for row in rows {
             prefetch_entry(row, lane + C);
         }
@@ -338,11 +338,13 @@ fn rows_from(row: impl Fn(usize) -> __m512d, i: usize) -> Eight {
 
 /// See [`super::pairs`].
 ///
-/// The rows that eight sums need move by one from pair to pair. In registers they stay where they are: `left` and
-/// `right` are rings of which each pair begins an entry further on, and after eight pairs where the first has begun.
+/// The rows that eight sums need move by one from pair to pair. In registers they stay where they are: with each pair the
+/// ring `left` begins an entry further on, and `right` one before. Row `i` is at `i % ROWS` of the one, row
+/// `2 * half + i` at `i % ROWS` of the other.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 fn pairs<const MINUS: bool>(row: impl Fn(usize) -> __m512d, weights: &[f64], one: __m512d) -> Eight {
+    debug_assert!(!weights.len().is_multiple_of(2), "a weight in the middle, as `Taps` sees to");
     let half = weights.len() / 2;
     let mut sums = times(rows_from(&row, half), weights[half]);
     let (mut left, mut right) = (rows_from(&row, 0), rows_from(&row, 2 * half));
@@ -352,10 +354,10 @@ fn pairs<const MINUS: bool>(row: impl Fn(usize) -> __m512d, weights: &[f64], one
             ($i:literal) => {
                 let Some(&weight) = weights.get($i) else { break };
                 if first + $i > 0 {
-                    left[($i + 7) % ROWS] = row(first + $i + 7);
-                    right[(8 - $i) % ROWS] = row(last - $i);
+                    left[($i + ROWS - 1) % ROWS] = row(first + $i + ROWS - 1);
+                    right[(ROWS - $i) % ROWS] = row(last - $i);
                 }
-                add_pairs::<MINUS, ROWS>(&mut sums, ring(&left, $i), ring(&right, 8 - $i), weight, one);
+                add_pairs::<MINUS, ROWS>(&mut sums, ring(&left, $i), ring(&right, ROWS - $i), weight, one);
             };
         }
         pair!(0);
@@ -383,7 +385,7 @@ fn singles(row: impl Fn(usize) -> __m512d, weights: &[f64]) -> Eight {
             ($i:literal) => {
                 let Some(&weight) = weights.get($i) else { break };
                 if first + $i > 0 {
-                    next[($i + 7) % ROWS] = row(first + $i + 7);
+                    next[($i + ROWS - 1) % ROWS] = row(first + $i + ROWS - 1);
                 }
                 add_singles(&mut sums, ring(&next, $i), weight);
             };
