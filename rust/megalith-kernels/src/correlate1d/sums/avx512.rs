@@ -30,6 +30,20 @@ const W: usize = 8;
 type Eight = [__m512d; ROWS];
 type Four = [__m512d; PART];
 
+/// A macro of 0 to 7, as literals, so that each step knows its registers.
+macro_rules! eight {
+    ($step:ident) => {
+        $step!(0);
+        $step!(1);
+        $step!(2);
+        $step!(3);
+        $step!(4);
+        $step!(5);
+        $step!(6);
+        $step!(7);
+    };
+}
+
 /// See [`super::down`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 pub(super) fn down(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
@@ -360,14 +374,7 @@ fn pairs<const MINUS: bool>(row: impl Fn(usize) -> __m512d, weights: &[f64], one
                 add_pairs::<MINUS, ROWS>(&mut sums, ring(&left, $i), ring(&right, ROWS - $i), weight, one);
             };
         }
-        pair!(0);
-        pair!(1);
-        pair!(2);
-        pair!(3);
-        pair!(4);
-        pair!(5);
-        pair!(6);
-        pair!(7);
+        eight!(pair);
     }
     sums
 }
@@ -390,14 +397,7 @@ fn singles(row: impl Fn(usize) -> __m512d, weights: &[f64]) -> Eight {
                 add_singles(&mut sums, ring(&next, $i), weight);
             };
         }
-        single!(0);
-        single!(1);
-        single!(2);
-        single!(3);
-        single!(4);
-        single!(5);
-        single!(6);
-        single!(7);
+        eight!(single);
     }
     sums
 }
@@ -506,14 +506,7 @@ fn pairs_along<const MINUS: bool>(vector: impl Fn(usize) -> __m512d, weights: &[
                 }
             };
         }
-        pair!(0);
-        pair!(1);
-        pair!(2);
-        pair!(3);
-        pair!(4);
-        pair!(5);
-        pair!(6);
-        pair!(7);
+        eight!(pair);
         right = [before, right[0], right[1], right[2]];
     }
     sums
