@@ -12,12 +12,12 @@ HEAD = """# How fast the kernels are
 
 Written by `benches/python/page.py` from {names}. Times are medians, ours and the peers' one
 after the other in one process; a way that takes less than 0.1 s is called once just before. Memory's bandwidth was
-probed before and after, and after each row what NumPy adds up of arrays in the caches of as many cores: cached, GB/s,
-less where other tenants slow the cores. GB/s are bytes that have to be read and written at least. The floor is what we
-promise to reach; **bold** is a row below it. Each result is given up before the next call, as in a loop over volumes:
-rows without a warm sink take over that memory (see the README). A second table of the same rows, where there is one, is
-of a process that keeps none (`MEGALITH_REUSE_BYTES=0`), as first calls are. Floors are for all threads; those against
-ClearMap's Cython code, which has as many threads as we, for any number.
+probed before and after, and after each workload what as many threads read of memory, and what NumPy adds up of arrays
+in the caches of as many cores: read and cached, GB/s. GB/s of a row are bytes that have to be read and written at
+least. The floor is what we promise to reach; **bold** is a row below it. Each result is given up before the next call,
+as in a loop over volumes: rows without a warm sink take over that memory (see the README). A second table of the same
+rows, where there is one, is of a process that keeps none (`MEGALITH_REUSE_BYTES=0`), as first calls are. Floors are for
+all threads; those against ClearMap's Cython code, which has as many threads as we, for any number.
 """
 
 
@@ -43,17 +43,17 @@ def show_kernels(kernels):
         kinds = ("read", "write", "fresh", "cached")
         rates = " | ".join(f"{probe[kind]:.1f}" if kind in probe else "" for kind in kinds)
         print(f"| {probe['threads']} threads | {rates} |")
-    print("\n| workload | threads | time | GB/s | peer | faster | floor | cached |\n|---|---|---|---|---|---|---|---|")
+    print("\n| workload | threads | time | GB/s | peer | faster | floor | read | cached |\n" + "|---" * 9 + "|")
     for row in kernels["rows"]:
         is_judged = row["floor"] is not None and (row["threads"] == machine["threads"] or row["peer"] == "ClearMap")
         faster = f"{row['speedup']:.1f}x"
         if is_judged and row["speedup"] < row["floor"]:
             faster = f"**{faster}**"
         floor = f"{row['floor']:g}x" if is_judged else ""
-        cached = f"{row['cached']:.0f}" if "cached" in row else ""
+        now = " | ".join(f"{row[kind]:.0f}" if kind in row else "" for kind in ("read", "cached"))
         print(
             f"| {row['workload']} | {row['threads']} | {1e3 * row['seconds']:.2f} ms | {row['gb_per_s']:.1f} "
-            f"| {row['peer']} | {faster} | {floor} | {cached} |"
+            f"| {row['peer']} | {faster} | {floor} | {now} |"
         )
     print()
 

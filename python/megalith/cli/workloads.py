@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import statistics
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,8 @@ from megalith.exceptions import MegalithError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    import numpy.typing as npt
 
     from megalith._typing import AnyArray
 
@@ -174,16 +178,34 @@ def bandwidth(threads: int, nbytes: int = 1 << 29) -> dict[str, float]:
         ``cached`` is what `adding` says of the cores.
     """
     words = np.ones(nbytes // 8, np.uint64)
-
-    def best(way: Way, repeat: int = 5) -> float:
-        return nbytes / min(_seconds(way) for _ in range(repeat)) / 1e9
-
     return {
-        "read": best(lambda: _core.probe_read(words, threads)),
-        "write": best(lambda: _core.probe_write(words, 1, threads)),
-        "fresh": best(lambda: _core.probe_write(np.empty(nbytes // 8, np.uint64), 1, threads), 3),
+        "read": reading(words, threads),
+        "write": _best(nbytes, lambda: _core.probe_write(words, 1, threads)),
+        "fresh": _best(nbytes, lambda: _core.probe_write(np.empty(nbytes // 8, np.uint64), 1, threads), 3),
         "cached": adding(threads),
     }
+
+
+def reading(words: npt.NDArray[np.uint64], threads: int) -> float:
+    """Measure what memory gives to so many threads that read.
+
+    Parameters
+    ----------
+    words : ndarray
+        More than the caches hold.
+    threads : int
+        The threads.
+
+    Returns
+    -------
+    gb_per_s : float
+        The best of some.
+    """
+    return _best(words.nbytes, lambda: _core.probe_read(words, threads))
+
+
+def _best(nbytes: int, way: Way, repeat: int = 5) -> float:
+    return nbytes / min(_seconds(way) for _ in range(repeat)) / 1e9
 
 
 def adding(threads: int) -> float:
@@ -192,7 +214,8 @@ def adding(threads: int) -> float:
     Parameters
     ----------
     threads : int
-        The threads; each adds up an array of its own.
+        The threads; each adds up an array of its own. As those of the kernels do, they keep to a processor each where
+        there are as many: left free, two of them may share one for some ten milliseconds.
 
     Returns
     -------
@@ -200,10 +223,14 @@ def adding(threads: int) -> float:
         What all of them read in a second.
     """
     passes = [np.broadcast_to(np.ones(1 << 14), (400, 1 << 14)) for _ in range(threads)]
+    processors = deque(os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else ())
+
+    def settle() -> None:
+        os.sched_setaffinity(0, {processors.popleft()})
+
     time.sleep(REST)
-    with ThreadPoolExecutor(threads) as pool:
-        seconds = min(_seconds(lambda: list(pool.map(np.sum, passes))) for _ in range(10))
-    return sum(array.nbytes for array in passes) / seconds / 1e9
+    with ThreadPoolExecutor(threads, initializer=settle if len(processors) == threads else None) as pool:
+        return _best(sum(array.nbytes for array in passes), lambda: list(pool.map(np.sum, passes)), 10)
 
 
 def kernels(elements: int = LARGE, threads: int | None = None) -> Iterator[Workload]:
