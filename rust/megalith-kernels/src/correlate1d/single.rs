@@ -65,8 +65,9 @@ multiversion!(
 );
 
 multiversion!(
-    /// `out[p] = sum over i of weights[i] * x[p + i]` for at least [`OUTPUTS`] outputs.
-    fn along[D: Real](weights: &[f32], x: &[f32], out: &mut [D]) -> ()
+    /// `out[p] = sum over i of weights[i] * x[p + i]` for at least [`OUTPUTS`] outputs; what is `ahead` is fetched, as
+    /// the outputs go by.
+    fn along[D: Real](weights: &[f32], x: &[f32], out: &mut [D], ahead: &Ahead) -> ()
         = plain_along::<D, 8, false>, avx512 = avx512::along, avx2 = plain_along::<D, 16, true>
 );
 
@@ -100,9 +101,10 @@ fn plain_rows<S: Real, D: Real, const W: usize, const FUSED: bool>(
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_along<D: Real, const W: usize, const FUSED: bool>(weights: &[f32], x: &[f32], out: &mut [D]) {
+fn plain_along<D: Real, const W: usize, const FUSED: bool>(weights: &[f32], x: &[f32], out: &mut [D], ahead: &Ahead) {
     let len = entries_of_outputs(weights, x, out);
     for start in (0..len).step_by(PART * W) {
+        ahead.fetch_all(start, PART * W);
         let at = start.min(len - PART * W);
         let mut sums = [[0.0; W]; PART];
         for (&weight, x) in weights.iter().zip(x[at..].windows(PART * W)) {
@@ -139,6 +141,13 @@ fn put<D: Real>(sums: &[f32], out: &mut [D]) {
     }
 }
 
+/// Where in memory so many elements further on are, and the bytes of one, where these are wide enough for memory to take
+/// more time than sums do.
+fn far<T>(elements: &[T], further: usize) -> Option<(usize, usize)> {
+    let itemsize = size_of::<T>();
+    (itemsize >= 4).then(|| (elements.as_ptr().addr() + further * itemsize, itemsize))
+}
+
 /// Compute some rows, counted from the first of the axis, of all lines of a part, which lie in memory one after the
 /// other; or say that it cannot be done, and what has been written until then is not right.
 pub(super) fn lines<S: Real, D: Real>(
@@ -159,6 +168,7 @@ pub(super) fn lines<S: Real, D: Real>(
     let pieces = length.div_ceil(PIECE.max(2 * weights.len()));
     let piece = length.div_ceil(pieces).max(OUTPUTS);
     let mut x = vec![0.0; piece + before + after];
+    let mut ahead = Ahead::default();
     for line in 0..sink.len() / length {
         if line % 64 == 0 {
             workers.check()?;
@@ -177,7 +187,10 @@ pub(super) fn lines<S: Real, D: Real>(
                 let entry = entry(sweep.mode, first + k as isize, n);
                 x[k] = entry.map_or(beyond, |entry| entries[entry].to_double() as f32);
             }
-            along(weights, &x, &mut out[start..start + piece]);
+            let out = &mut out[start..start + piece];
+            ahead.rows.clear();
+            ahead.rows.extend(far(&entries[from as usize..], 2 * piece).into_iter().chain(far(out, piece)));
+            along(weights, &x, out, &ahead);
         }
     }
     Ok(true)

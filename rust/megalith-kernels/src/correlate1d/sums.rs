@@ -362,6 +362,15 @@ impl Ahead {
             prefetch::<true>(row + lane * itemsize);
         }
     }
+
+    /// Fetch what belongs to so many lanes from `lane` on.
+    pub(super) fn fetch_all(&self, lane: usize, lanes: usize) {
+        for &(row, itemsize) in &self.rows {
+            for byte in (0..lanes * itemsize).step_by(LINE) {
+                prefetch::<true>(row + lane * itemsize + byte);
+            }
+        }
+    }
 }
 
 /// `std::array::from_fn`, which is not always inlined: vectors would go by way of memory.

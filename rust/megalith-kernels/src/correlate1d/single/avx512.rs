@@ -77,9 +77,10 @@ fn columns<S: Real, D: Real, const C: usize>(
 
 /// See [`super::along`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,fma")]
-pub(super) fn along<D: Real>(weights: &[f32], x: &[f32], out: &mut [D]) {
+pub(super) fn along<D: Real>(weights: &[f32], x: &[f32], out: &mut [D], ahead: &Ahead) {
     let len = entries_of_outputs(weights, x, out);
     for start in (0..len).step_by(OUTPUTS) {
+        ahead.fetch_all(start, OUTPUTS);
         // The last sums are made together with some of those before them.
         let at = start.min(len - OUTPUTS);
         let mut sums = [_mm512_setzero_ps(); ROWS];
