@@ -205,14 +205,15 @@ impl<'a> SinkView<'a> {
         count: usize,
     ) -> Option<Vec<&mut [T]>> {
         assert!(len <= step, "ranges that share nothing");
-        let one = |k: usize| {
+        let mut slices = Vec::with_capacity(count);
+        for k in 0..count {
             let slice = self.slice_of_mut::<T>(start + k * step..start + k * step + len)?;
             // SAFETY: the slice just made, with the life of the borrow of `self`, in which all of them are made; no two
             // positions of a view share memory, and no position is in two of the ranges.
             #[allow(unsafe_code)]
-            Some(unsafe { std::slice::from_raw_parts_mut(slice.as_mut_ptr(), slice.len()) })
-        };
-        (0..count).map(one).collect()
+            slices.push(unsafe { std::slice::from_raw_parts_mut(slice.as_mut_ptr(), slice.len()) });
+        }
+        Some(slices)
     }
 
     /// [`SinkView::as_mut_slice`] for as long as the view's memory lives; `Err` gives the view back.

@@ -26,8 +26,10 @@ pub(super) struct Behind<'a> {
 }
 
 impl<'a> Behind<'a> {
-    pub(super) fn new(fence: &'a Fence) -> Self {
-        Self { fence: Some(fence), rows: Vec::new() }
+    /// None yet, of `count` rows: memory for them all, as making room for more would wait until all that is on its way
+    /// past the caches is written.
+    pub(super) fn new(fence: &'a Fence, count: usize) -> Self {
+        Self { fence: Some(fence), rows: Vec::with_capacity(count) }
     }
 
     /// Write `row` to where `out` is: what is no whole line at once, and the lines until [`finish`].

@@ -86,8 +86,9 @@ impl Writer {
     ) -> (&'a mut [D], Behind<'a>) {
         self.rooms.swap(0, 1);
         let [new, old] = &mut self.rooms;
-        let mut behind = Behind::new(fence);
-        if let Some(finished) = self.finished.take() {
+        let finished = self.finished.take();
+        let mut behind = Behind::new(fence, finished.as_ref().map_or(0, |finished| finished.count));
+        if let Some(finished) = finished {
             let Some(slots) = finished.slots::<D>(sink) else { unreachable!("slices, as when it was kept") };
             for (row, slot) in cast_slice(old).chunks(finished.pitch).zip(slots) {
                 behind.add(&row[..finished.len], slot);
