@@ -97,6 +97,17 @@ impl Drop for Fence {
     }
 }
 
+multiversion!(
+    /// Copy bytes, lines of memory past the caches if there is a `fence`.
+    pub(crate) fn write[](values: &[u8], out: &mut [u8], fence: Option<&Fence>) -> () = plain_write, avx512 = avx512::write
+);
+
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn plain_write(values: &[u8], out: &mut [u8], _fence: Option<&Fence>) {
+    out.copy_from_slice(values);
+}
+
 /// The level in use; 0 as long as nobody has asked.
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 
@@ -229,6 +240,24 @@ mod tests {
             assert!(used <= wanted && used <= detected() && used == level());
             assert_eq!(sum(&[1u8, 2, 255]), 258);
             assert_eq!(sum(&[1u32 << 31; 9]), 9 << 31);
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_wherever_they_begin_and_end_and_nothing_around_them() {
+        let values: Vec<u8> = (1..=200).collect();
+        for (level, len) in Level::ALL.into_iter().flat_map(|level| (0..values.len()).map(move |len| (level, len))) {
+            set_level(level);
+            for (start, is_past) in (0..64).flat_map(|start| [(start, false), (start, true)]) {
+                let mut room = [0; 300];
+                // SAFETY: it is dropped before anybody looks at the room.
+                #[allow(unsafe_code)]
+                let fence = is_past.then(|| unsafe { Fence::new() });
+                write(&values[..len], &mut room[start..start + len], fence.as_ref());
+                drop(fence);
+                assert_eq!(room[start..start + len], values[..len]);
+                assert!(room[..start].iter().chain(&room[start + len..]).all(|&byte| byte == 0));
+            }
         }
     }
 }

@@ -19,12 +19,13 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use megalith_core::{Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
-use super::strips::{Volume, WIDTH, for_each_strip, write_row};
+use super::strips::{Volume, WIDTH, for_each_strip};
 use super::table::{Entry, Table};
-use crate::simd::multiversion;
+use crate::simd::{Fence, LARGE, multiversion, write};
 
 /// Positions of a strip's plane: three planes of two bytes each stay in the second-level cache.
 const PLANE: usize = 1 << 15;
@@ -153,6 +154,7 @@ pub(super) fn run<L: Entry>(
 ) -> Result<()> {
     let Some(volume) = Volume::new(source, grid) else { return Ok(()) };
     let ends = [table.entry(0), table.entry(kernel.full)];
+    let is_large = size_of::<L>() * sink.len() >= LARGE;
     let scratch = || Scratch {
         row: Vec::new(),
         threes: Default::default(),
@@ -174,7 +176,10 @@ pub(super) fn run<L: Entry>(
         }
         list.resize(batch * pitch);
         values.resize(batch * pitch + WIDTH, L::default());
-        out.resize(wide, L::default());
+        out.resize(batch * wide, L::default());
+        // SAFETY: nobody else has this strip of the sink, of which each position is written once, and not looked at.
+        #[allow(unsafe_code)]
+        let fence = is_large.then(|| unsafe { Fence::new() });
         for z in 0..deep + 2 {
             workers.check()?;
             for y in 0..high + 2 {
@@ -195,10 +200,16 @@ pub(super) fn run<L: Entry>(
                     table.take(&list.patterns[..n], &mut values[..n]);
                     let words = list.listed.chunks_exact(pitch / WIDTH).zip(list.full.chunks_exact(pitch / WIDTH));
                     let mut values = &values[..];
-                    for (y, (listed, full)) in lines.zip(words) {
-                        write_row(&mut sink, [z, y], out, |row| L::expand(listed, full, values, ends, row));
+                    let out = &mut out[..lines.len() * wide];
+                    for (row, (listed, full)) in out.chunks_exact_mut(wide).zip(words) {
+                        L::expand(listed, full, values, ends, row);
                         let taken: u32 = listed.iter().map(|word| word.count_ones()).sum();
                         values = &values[taken as usize..];
+                    }
+                    let first = (z * high + start) * wide;
+                    match sink.slice_of_mut::<L>(first..first + out.len()) {
+                        Some(slots) => write(cast_slice(out), cast_slice_mut(slots), fence.as_ref()),
+                        None => sink.scatter_raw(first, out),
                     }
                 }
             }

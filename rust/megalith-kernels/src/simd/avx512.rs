@@ -80,3 +80,17 @@ pub(crate) fn stream_joined<T: Pod>(line: &mut [T], values: &[T], next: &[T], at
     let joined = _mm512_permutex2var_epi8(vector(values), places, vector(next));
     stream(cast_slice_mut(line).try_into().expect("a line"), joined, fence);
 }
+
+/// See [`super::write`].
+#[target_feature(enable = "avx512f")]
+pub(super) fn write(values: &[u8], out: &mut [u8], fence: Option<&Fence>) {
+    let Some(fence) = fence else { return out.copy_from_slice(values) };
+    let first = out.as_ptr().align_offset(64).min(out.len());
+    let ((start, values), (head, out)) = (values.split_at(first), out.split_at_mut(first));
+    let ((vectors, end), (lines, tail)) = (values.as_chunks::<64>(), out.as_chunks_mut::<64>());
+    head.copy_from_slice(start);
+    for (line, &vector) in lines.iter_mut().zip(vectors) {
+        stream(line, cast(vector), fence);
+    }
+    tail.copy_from_slice(end);
+}
