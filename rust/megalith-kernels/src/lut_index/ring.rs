@@ -15,6 +15,7 @@
 //!    a time, and no branch depends on what a pattern is.
 //! 3. A kernel of powers of two in the order of the bits needs no sums: the pattern is the index. All others are seven
 //!    look-ups of four bits each in tables of 16 entries, of which each is one register of AVX-512.
+//! 4. Rows of large results are made in the first-level cache and written past the others, which keep the table.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
