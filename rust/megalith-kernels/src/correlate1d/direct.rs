@@ -17,10 +17,11 @@ use super::extension::entry;
 use super::single;
 use super::sums::{Ahead, LANES, LINE, ROWS, down_rows, lie_alike};
 use super::sweep::{MANY, Place, Sweep};
-use super::taps::FEW;
 use super::writer::{Finished, Writer};
 use crate::rows::not_real;
 
+/// More taps than these go by columns where rows crowd the first-level cache.
+const SOME: usize = 12;
 /// Rows between two looks at the cancel flag.
 const CHECK: usize = 256;
 /// Rows of outputs that are made together where each entry is to be loaded once for all of them.
@@ -82,8 +83,8 @@ fn run<S: Real, D: Real>(
     // Many taps convert narrow integers, in two steps, many times over. Others go by columns for the sake of the
     // first-level cache, which long rows leave between two blocks, if columns can be written past the caches.
     let is_costly = before + after >= MANY && (size_of::<S>() <= 2 || (is_long && step.is_multiple_of(LINE)));
-    // Few rows do well with the second-level cache.
-    let is_crowded = is_crowded(step, before + after + ROWS) && !(is_long && before + after < FEW);
+    // Some rows, if they are long, do well with the second-level cache.
+    let is_crowded = is_crowded(step, before + after + ROWS) && !(is_long && before + after < SOME);
     let is_tall = singles.is_some() || is_costly || is_crowded;
     let height = if is_tall { TALL } else { ROWS };
     // The rows of columns are whole lines of memory if elements have at least so many bytes.
