@@ -60,6 +60,9 @@ pub(super) fn down(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
     }
 }
 
+/// How many columns ahead of the one that is summed entries are asked for: one is summed in less time than memory takes.
+const SOON: usize = 4;
+
 /// See [`super::down_rows`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512vbmi,f16c,fma")]
 pub(super) fn down_rows<S: Real, D: Real>(
@@ -156,9 +159,9 @@ fn columns<S: Real, D: Real, const C: usize>(
         for (i, entries) in column.iter_mut().enumerate() {
             *entries = doubles(rows, i / (C / W), lane + i % (C / W) * W);
         }
-        // A line of each row of the next column, mostly in the second-level cache, comes while this one is summed.
+        // A line of each row of a column soon to come, mostly in the second-level cache, comes while this one is summed.
         for row in rows {
-            prefetch_entry(row, lane + C);
+            prefetch_entry(row, lane + SOON * C);
         }
         let x = bytemuck::cast_slice(&column);
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
