@@ -22,10 +22,10 @@ use crate::rows::not_real;
 
 /// More taps than these go by columns where rows crowd the first-level cache.
 const SOME: usize = 12;
-/// Rows between two looks at the cancel flag.
-const CHECK: usize = 256;
 /// Rows of outputs that are made together where each entry is to be loaded once for all of them.
 const TALL: usize = 32;
+/// Rows that two blocks share from which on blocks are twice as tall.
+const SHARED: usize = 24;
 /// Bytes of one way of the first-level cache, and of the second-level one; each has so many ways.
 const NEAR: usize = 1 << 12;
 const FAR: usize = 1 << 17;
@@ -86,16 +86,20 @@ fn run<S: Real, D: Real>(
     // Some rows, if they are long, do well with the second-level cache.
     let is_crowded = is_crowded(step, before + after + ROWS) && !(is_long && before + after < SOME);
     let is_tall = singles.is_some() || is_costly || is_crowded;
-    let height = if is_tall { TALL } else { ROWS };
+    // Each block reads the rows that it shares with the next one again; where they crowd, that is from further away.
+    let is_shared = before + after >= if is_crowded { SHARED } else { 2 * SHARED };
+    let height = if is_tall { TALL << usize::from(is_shared) } else { ROWS };
     // The rows of columns are whole lines of memory if elements have at least so many bytes.
     let smallest = if singles.is_some() { 4 } else { 2 };
     let fence = sweep.fence_for(size_of::<D>()).filter(|_| !is_tall && !is_long && is_of_sink);
     let mut ahead = Ahead::default();
-    for r in (0..rows).step_by(height) {
-        if r % CHECK == 0 {
-            workers.check()?;
-        }
-        let count = height.min((rows - r).next_multiple_of(ROWS));
+    let mut done = 0;
+    while done < rows {
+        workers.check()?;
+        let r = done;
+        // Whole blocks are written where they belong, so that only rows that do not make one are left for the end.
+        let count = ((rows - r) / ROWS * ROWS).clamp(ROWS, height);
+        done += count;
         let (there, needed) = (count.min(rows - r), r + before + after + count);
         let start = sink_base + r * lanes;
         ahead.rows.clear();
