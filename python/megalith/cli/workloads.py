@@ -6,10 +6,12 @@ installed are left out.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import statistics
+import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -223,10 +225,13 @@ def adding(threads: int) -> float:
         What all of them read in a second.
     """
     passes = [np.broadcast_to(np.ones(1 << 14), (400, 1 << 14)) for _ in range(threads)]
-    processors = deque(os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else ())
+    processors = deque(os.sched_getaffinity(0) if sys.platform == "linux" else ())
 
     def settle() -> None:
-        os.sched_setaffinity(0, {processors.popleft()})
+        # Where the system does not let us, threads stay free.
+        with contextlib.suppress(OSError):
+            if sys.platform == "linux":
+                os.sched_setaffinity(0, {processors.popleft()})
 
     time.sleep(REST)
     with ThreadPoolExecutor(threads, initializer=settle if len(processors) == threads else None) as pool:

@@ -109,7 +109,7 @@ const WORK: usize = 1 << 22;
 const MIN_ROWS: usize = 256;
 /// Lanes of a strip that is not long, at most: whole pages of memory are read and written at once.
 const STRIP: usize = 512;
-/// Bytes of the rows that a long strip needs at once, about: a quarter of a second-level cache.
+/// Bytes of the rows that a long strip needs at once, about, where blocks are not tall: a quarter of a second-level cache.
 const CACHED: usize = 1 << 18;
 /// Items there are at least where strips could be longer.
 const ITEMS: usize = if cfg!(test) { 1 } else { 64 };

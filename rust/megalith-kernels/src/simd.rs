@@ -99,12 +99,12 @@ impl Drop for Fence {
 
 multiversion!(
     /// Copy bytes, lines of memory past the caches if there is a `fence`.
-    pub(crate) fn write[](values: &[u8], out: &mut [u8], fence: Option<&Fence>) -> () = plain_write, avx512 = avx512::write
+    pub(crate) fn copy[](values: &[u8], out: &mut [u8], fence: Option<&Fence>) -> () = plain_copy, avx512 = avx512::copy
 );
 
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn plain_write(values: &[u8], out: &mut [u8], _fence: Option<&Fence>) {
+fn plain_copy(values: &[u8], out: &mut [u8], _fence: Option<&Fence>) {
     out.copy_from_slice(values);
 }
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_written_wherever_they_begin_and_end_and_nothing_around_them() {
+    fn bytes_are_copied_wherever_they_begin_and_end_and_nothing_around_them() {
         let values: Vec<u8> = (1..=200).collect();
         for (level, len) in Level::ALL.into_iter().flat_map(|level| (0..values.len()).map(move |len| (level, len))) {
             set_level(level);
@@ -253,7 +253,7 @@ mod tests {
                 // SAFETY: it is dropped before anybody looks at the room.
                 #[allow(unsafe_code)]
                 let fence = is_past.then(|| unsafe { Fence::new() });
-                write(&values[..len], &mut room[start..start + len], fence.as_ref());
+                copy(&values[..len], &mut room[start..start + len], fence.as_ref());
                 drop(fence);
                 assert_eq!(room[start..start + len], values[..len]);
                 assert!(room[..start].iter().chain(&room[start + len..]).all(|&byte| byte == 0));

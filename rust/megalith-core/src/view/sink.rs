@@ -205,6 +205,8 @@ impl<'a> SinkView<'a> {
         count: usize,
     ) -> Option<Vec<&mut [T]>> {
         assert!(len <= step, "ranges that share nothing");
+        // Not collected, which would not know how many there are: a list that grows takes a lock, and waits for what kernels
+        // have on its way past the caches.
         let mut slices = Vec::with_capacity(count);
         for k in 0..count {
             let slice = self.slice_of_mut::<T>(start + k * step..start + k * step + len)?;

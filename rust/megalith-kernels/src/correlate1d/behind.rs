@@ -26,8 +26,8 @@ pub(super) struct Behind<'a> {
 }
 
 impl<'a> Behind<'a> {
-    /// None yet, of `count` rows: memory for them all, as making room for more would wait until all that is on its way
-    /// past the caches is written.
+    /// None yet, but room for `count` rows: a list that grows takes a lock, which waits until all that is on its way past
+    /// the caches is written.
     pub(super) fn new(fence: &'a Fence, count: usize) -> Self {
         Self { fence: Some(fence), rows: Vec::with_capacity(count) }
     }

@@ -20,11 +20,11 @@ use super::sweep::{MANY, Place, Sweep};
 use super::writer::{Finished, Writer};
 use crate::rows::not_real;
 
-/// More taps than these go by columns where rows crowd the first-level cache.
+/// More taps than these go by columns where long rows crowd the first-level cache; where short rows do, any number.
 const SOME: usize = 12;
-/// Rows of outputs that are made together where each entry is to be loaded once for all of them.
+/// Rows of outputs that are made together where each entry is to be loaded once for all of them, or half of them.
 const TALL: usize = 32;
-/// Rows that two blocks share from which on blocks are twice as tall.
+/// Rows that two blocks share from which on blocks are twice as tall, where rows crowd the cache; elsewhere twice as many.
 const SHARED: usize = 24;
 /// Bytes of one way of the first-level cache, and of the second-level one; each has so many ways.
 const NEAR: usize = 1 << 12;
@@ -87,8 +87,8 @@ fn run<S: Real, D: Real>(
     let is_crowded = is_crowded(step, before + after + ROWS) && !(is_long && before + after < SOME);
     let is_tall = singles.is_some() || is_costly || is_crowded;
     // Each block reads the rows that it shares with the next one again; where they crowd, that is from further away.
-    let is_shared = before + after >= if is_crowded { SHARED } else { 2 * SHARED };
-    let height = if is_tall { TALL << usize::from(is_shared) } else { ROWS };
+    let shares_many = before + after >= if is_crowded { SHARED } else { 2 * SHARED };
+    let height = if is_tall { TALL << usize::from(shares_many) } else { ROWS };
     // The rows of columns are whole lines of memory if elements have at least so many bytes.
     let smallest = if singles.is_some() { 4 } else { 2 };
     let fence = sweep.fence_for(size_of::<D>()).filter(|_| !is_tall && !is_long && is_of_sink);

@@ -143,9 +143,9 @@ fn put<D: Real>(sums: &[f32], out: &mut [D]) {
 
 /// Where in memory so many elements further on are, and the bytes of one, where these are wide enough for memory to take
 /// more time than sums do.
-fn far<T>(elements: &[T], further: usize) -> Option<(usize, usize)> {
+fn further<T>(elements: &[T], n: usize) -> Option<(usize, usize)> {
     let itemsize = size_of::<T>();
-    (itemsize >= 4).then(|| (elements.as_ptr().addr() + further * itemsize, itemsize))
+    (itemsize >= 4).then(|| (elements.as_ptr().addr() + n * itemsize, itemsize))
 }
 
 /// Compute some rows, counted from the first of the axis, of all lines of a part, which lie in memory one after the
@@ -188,8 +188,9 @@ pub(super) fn lines<S: Real, D: Real>(
                 x[k] = entry.map_or(beyond, |entry| entries[entry].to_double() as f32);
             }
             let out = &mut out[start..start + piece];
+            // The entries of the next piece are converted before it is summed, so it is those of the one after it.
             ahead.rows.clear();
-            ahead.rows.extend(far(&entries[from as usize..], 2 * piece).into_iter().chain(far(out, piece)));
+            ahead.rows.extend(further(&entries[from as usize..], 2 * piece).into_iter().chain(further(out, piece)));
             along(weights, &x, out, &ahead);
         }
     }

@@ -19,7 +19,7 @@
 use megalith_core::{Error, Result, SinkView, SourceView, Workers};
 
 use super::boxes::Grid;
-use super::strips::{Volume, WIDTH, for_each_strip, write_row};
+use super::strips::{Volume, WIDTH, for_each_strip};
 use super::table::{BYTES, Entry};
 use crate::simd::LARGE;
 
@@ -118,6 +118,18 @@ pub(super) fn run<L: Entry>(
         }
         Ok(())
     })
+}
+
+/// Give `write` the row of a sink, or, where memory is none, a buffer that is moved to the sink then.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn write_row<L: Entry>(sink: &mut SinkView<'_>, [z, y]: [usize; 2], buffer: &mut [L], write: impl FnOnce(&mut [L])) {
+    let [high, wide] = [1, 2].map(|axis| sink.shape()[axis]);
+    if let Some(row) = sink.row_raw::<L>(&[z, y, 0]) {
+        return write(&mut row[..wide]);
+    }
+    write(&mut buffer[..wide]);
+    sink.scatter_raw((z * high + y) * wide, &buffer[..wide]);
 }
 
 /// A bit for each position of some rows, and a word more: whether it is not the first of its row.

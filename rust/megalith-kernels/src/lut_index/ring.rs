@@ -15,7 +15,8 @@
 //!    a time, and no branch depends on what a pattern is.
 //! 3. A kernel of powers of two in the order of the bits needs no sums: the pattern is the index. All others are seven
 //!    look-ups of four bits each in tables of 16 entries, of which each is one register of AVX-512.
-//! 4. Rows of large results are made in the first-level cache and written past the others, which keep the table.
+//! 4. Some rows are made in a buffer at a time. Those of large results are written past the caches, which so keep the
+//!    table.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -26,7 +27,7 @@ use megalith_core::{Result, SinkView, SourceView, Workers};
 use super::boxes::Grid;
 use super::strips::{Volume, WIDTH, for_each_strip};
 use super::table::{Entry, Table};
-use crate::simd::{Fence, LARGE, multiversion, write};
+use crate::simd::{Fence, LARGE, copy, multiversion};
 
 /// Positions of a strip's plane: three planes of two bytes each stay in the second-level cache.
 const PLANE: usize = 1 << 15;
@@ -208,9 +209,14 @@ pub(super) fn run<L: Entry>(
                         values = &values[taken as usize..];
                     }
                     let first = (z * high + start) * wide;
-                    match sink.slice_of_mut::<L>(first..first + out.len()) {
-                        Some(slots) => write(cast_slice(out), cast_slice_mut(slots), fence.as_ref()),
-                        None => sink.scatter_raw(first, out),
+                    let is_run = sink.slice_of_mut::<L>(first..first + out.len()).is_some();
+                    let run = if is_run { out.len() } else { wide };
+                    for (k, values) in out.chunks_exact(run).enumerate() {
+                        let start = first + k * run;
+                        match sink.slice_of_mut::<L>(start..start + run) {
+                            Some(slots) => copy(cast_slice(values), cast_slice_mut(slots), fence.as_ref()),
+                            None => sink.scatter_raw(start, values),
+                        }
                     }
                 }
             }

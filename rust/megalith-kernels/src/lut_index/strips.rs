@@ -180,20 +180,3 @@ pub(super) fn for_each_strip<S>(
     }
     workers.for_each_with(items, scratch, |scratch, (start, sink)| f(scratch, start, sink))
 }
-
-/// Give `write` the row of a sink, or, where memory is none, a buffer that is moved to the sink then.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-pub(super) fn write_row<L: super::Entry>(
-    sink: &mut SinkView<'_>,
-    [z, y]: [usize; 2],
-    buffer: &mut [L],
-    write: impl FnOnce(&mut [L]),
-) {
-    let [high, wide] = [1, 2].map(|axis| sink.shape()[axis]);
-    if let Some(row) = sink.row_raw::<L>(&[z, y, 0]) {
-        return write(&mut row[..wide]);
-    }
-    write(&mut buffer[..wide]);
-    sink.scatter_raw((z * high + y) * wide, &buffer[..wide]);
-}

@@ -312,27 +312,32 @@ fn small_kernels_see_the_same_wherever_truth_values_lie_at_each_level() {
 
 #[test]
 fn small_kernels_write_sinks_with_gaps_between_rows_and_planes() {
-    let (shape, kernel) =
-        ([4, 6, 70], Kernel { shape: &[2, 2, 2], weights: Weights::Integer(&[1, 2, 4, 8, 16, 32, 64, 128]) });
+    let shape = [4, 6, 270];
     let masks: Vec<Bool8> = (0..shape.iter().product::<usize>()).map(|k| Bool8((k * k % 5 < 2).into())).collect();
     let source = SourceView::from_slice(&masks, &shape);
-    let sums = naive(&masks, &shape, &kernel, Some(exactly));
-    let lut: Vec<u8> = (0..=255).map(|k: u8| k.wrapping_mul(7)).collect();
-    for (level, axis) in Level::ALL.into_iter().flat_map(|level| [0, 1, 2].map(|axis| (level, axis))) {
-        set_level(level);
-        let mut wider = shape;
-        wider[axis] += 1;
-        let mut room = vec![9u8; wider.iter().product()];
-        let (sink, _) = SinkView::from_slice(&mut room, &wider).split_at(axis, shape[axis]);
-        on(2, |w| apply_lut_to_index(w, source.clone(), DType::Bool, &kernel, &lut, sink, &[0; 3])).unwrap();
-        let mut out = vec![0u8; masks.len()];
-        let written = SourceView::from_slice(&room, &wider);
-        written.clone().slice(axis, 0..shape[axis]).gather(0..masks.len(), &mut out);
-        assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == lut[sum as usize]));
-        let gap = written.slice(axis, shape[axis]..wider[axis]);
-        let mut rest = vec![0u8; gap.len()];
-        gap.gather(0..rest.len(), &mut rest);
-        assert!(rest.iter().all(|&other| other == 9));
+    let weights: [i64; 27] = std::array::from_fn(|k| 3 * k as i64 + 1);
+    let lut: Vec<u8> = (0..2000).map(|k: usize| (k * 7) as u8).collect();
+    for kernel in [
+        Kernel { shape: &[2, 2, 2], weights: Weights::Integer(&[1, 2, 4, 8, 16, 32, 64, 128]) },
+        Kernel { shape: &[3, 3, 3], weights: Weights::Integer(&weights) },
+    ] {
+        let sums = naive(&masks, &shape, &kernel, Some(exactly));
+        for (level, axis) in Level::ALL.into_iter().flat_map(|level| [0, 1, 2].map(|axis| (level, axis))) {
+            set_level(level);
+            let mut wider = shape;
+            wider[axis] += 1;
+            let mut room = vec![9u8; wider.iter().product()];
+            let (sink, _) = SinkView::from_slice(&mut room, &wider).split_at(axis, shape[axis]);
+            on(2, |w| apply_lut_to_index(w, source.clone(), DType::Bool, &kernel, &lut, sink, &[0; 3])).unwrap();
+            let mut out = vec![0u8; masks.len()];
+            let written = SourceView::from_slice(&room, &wider);
+            written.clone().slice(axis, 0..shape[axis]).gather(0..masks.len(), &mut out);
+            assert!(out.iter().zip(&sums).all(|(out, &sum)| *out == lut[sum as usize]));
+            let gap = written.slice(axis, shape[axis]..wider[axis]);
+            let mut rest = vec![0u8; gap.len()];
+            gap.gather(0..rest.len(), &mut rest);
+            assert!(rest.iter().all(|&other| other == 9));
+        }
     }
 }
 

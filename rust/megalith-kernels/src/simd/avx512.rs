@@ -81,10 +81,11 @@ pub(crate) fn stream_joined<T: Pod>(line: &mut [T], values: &[T], next: &[T], at
     stream(cast_slice_mut(line).try_into().expect("a line"), joined, fence);
 }
 
-/// See [`super::write`].
+/// See [`super::copy`].
 #[target_feature(enable = "avx512f")]
-pub(super) fn write(values: &[u8], out: &mut [u8], fence: Option<&Fence>) {
+pub(super) fn copy(values: &[u8], out: &mut [u8], fence: Option<&Fence>) {
     let Some(fence) = fence else { return out.copy_from_slice(values) };
+    assert_eq!(values.len(), out.len(), "a slot for each value");
     let first = out.as_ptr().align_offset(64).min(out.len());
     let ((start, values), (head, out)) = (values.split_at(first), out.split_at_mut(first));
     let ((vectors, end), (lines, tail)) = (values.as_chunks::<64>(), out.as_chunks_mut::<64>());
