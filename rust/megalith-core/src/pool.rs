@@ -53,8 +53,11 @@ impl Pools {
                 return pools;
             }
             let fresh = Box::into_raw(Box::new(Self { pid, idle: Mutex::default() }));
-            // A thread that comes second leaks a few bytes, once in the life of a process.
-            let _ = POOLS.compare_exchange(found, fresh, Ordering::AcqRel, Ordering::Acquire);
+            if POOLS.compare_exchange(found, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                // SAFETY: made above, and shown to nobody: another thread came first.
+                #[allow(unsafe_code)]
+                drop(unsafe { Box::from_raw(fresh) });
+            }
         }
     }
 
