@@ -208,22 +208,26 @@ pub(super) fn run<L: Entry>(
                         let taken: u32 = listed.iter().map(|word| word.count_ones()).sum();
                         values = &values[taken as usize..];
                     }
-                    let first = (z * high + start) * wide;
-                    let is_run = sink.slice_of_mut::<L>(first..first + out.len()).is_some();
-                    let run = if is_run { out.len() } else { wide };
-                    for (k, values) in out.chunks_exact(run).enumerate() {
-                        let start = first + k * run;
-                        match sink.slice_of_mut::<L>(start..start + run) {
-                            Some(slots) => copy(cast_slice(values), cast_slice_mut(slots), fence.as_ref()),
-                            None => sink.scatter_raw(start, values),
-                        }
-                    }
+                    put(&mut sink, (z * high + start) * wide, out, wide, fence.as_ref());
                 }
             }
             ring.rotate_left(1);
         }
         Ok(())
     })
+}
+
+/// Write rows of `wide` positions to the C-order positions from `first` on: as one where they follow each other in memory.
+fn put<L: Entry>(sink: &mut SinkView<'_>, first: usize, rows: &[L], wide: usize, fence: Option<&Fence>) {
+    let is_run = sink.slice_of_mut::<L>(first..first + rows.len()).is_some();
+    let run = if is_run { rows.len() } else { wide };
+    for (k, values) in rows.chunks_exact(run).enumerate() {
+        let start = first + k * run;
+        match sink.slice_of_mut::<L>(start..start + run) {
+            Some(slots) => copy(cast_slice(values), cast_slice_mut(slots), fence),
+            None => sink.scatter_raw(start, values),
+        }
+    }
 }
 
 multiversion!(fn join[](threes: [&[u8]; 3], nine: &mut [u16]) -> () = plain_join);

@@ -90,8 +90,6 @@ pub(super) fn copy(values: &[u8], out: &mut [u8], fence: Option<&Fence>) {
     let ((start, values), (head, out)) = (values.split_at(first), out.split_at_mut(first));
     let ((vectors, end), (lines, tail)) = (values.as_chunks::<64>(), out.as_chunks_mut::<64>());
     head.copy_from_slice(start);
-    for (line, &vector) in lines.iter_mut().zip(vectors) {
-        stream(line, cast(vector), fence);
-    }
+    stream_all(lines, vectors, fence);
     tail.copy_from_slice(end);
 }

@@ -1,10 +1,8 @@
 //! Lines as vectors.
 
-use bytemuck::cast;
-
 use super::super::sums::{LANES, LINE, ROWS};
 use super::{Behind, ITEMSIZE};
-use crate::simd::avx512::stream;
+use crate::simd::avx512::stream_all;
 
 /// Write the lines that fall due when [`LANES`] lanes of [`ROWS`] rows of `D` have been made.
 #[inline]
@@ -20,9 +18,7 @@ pub(in super::super) fn go_on<D>(behind: &mut Behind<'_>) {
 #[target_feature(enable = "avx512f")]
 fn write(behind: &mut Behind<'_>, n: usize) -> bool {
     let (Some(fence), Some((lines, slots))) = (behind.fence, behind.next(n)) else { return false };
-    for (slot, &line) in slots.iter_mut().zip(lines) {
-        stream(slot, cast(line), fence);
-    }
+    stream_all(slots, lines, fence);
     true
 }
 
