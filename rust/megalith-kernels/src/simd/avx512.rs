@@ -20,6 +20,13 @@ pub(crate) const IOTA: [u8; 64] = {
     iota
 };
 
+/// What begins a line of memory.
+///
+/// A vector that is read back when it has just been written across the end of a page waits until all that was written before
+/// it is in memory, lines past the caches too: 80 ns.
+#[repr(align(64))]
+pub(crate) struct Aligned<T>(pub(crate) T);
+
 /// The entries of sixteen indices, if the table has them all; none of a table that has more entries than the
 /// instruction, to which indices are signed, can tell apart.
 #[inline]

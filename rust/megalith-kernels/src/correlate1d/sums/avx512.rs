@@ -21,7 +21,7 @@ use super::super::behind::{Behind, avx512::go_on};
 use super::super::taps::{Kind, Taps};
 use super::{ALONG, Ahead, LANES, LINE, PART, ROWS, bytes, columns_of, parts, rows_alike, rows_of_outputs, window_row};
 use crate::rows::{turned, turned_halves, turned_words};
-use crate::simd::avx512::{stream_all, stream_joined};
+use crate::simd::avx512::{Aligned, stream_all, stream_joined};
 use crate::simd::{Fence, prefetch_entry};
 
 /// Lanes of a vector.
@@ -116,21 +116,21 @@ fn past<S: Real, D: Real, const C: usize>(
     let heads: [usize; ROWS] = from_fn(|r| out[r].as_ptr().align_offset(LINE));
     // What is left is a vector or more, so that no vector goes back to what was written past the caches.
     let whole = (lanes - W) / C * C;
-    let mut before = [[D::default(); C]; ROWS];
+    let mut before = Aligned([[D::default(); C]; ROWS]);
     for lane in (0..whole).step_by(C) {
         ahead.fetch(lane);
         let square = square::<D, C>(taps, one, |i, at| vector(i, lane + at));
-        for (((out, before), row), head) in out.iter_mut().zip(&mut before).zip(square).zip(heads) {
+        for (((out, before), row), head) in out.iter_mut().zip(&mut before.0).zip(&square.0).zip(heads) {
             if let Some(start) = lane.checked_sub(C) {
-                stream_joined(&mut out[start + head..][..C], before, &row, head, fence);
+                stream_joined(&mut out[start + head..][..C], before, row, head, fence);
             } else {
                 out[..head].copy_from_slice(&row[..head]);
             }
-            *before = row;
+            *before = *row;
         }
     }
     if let Some(start) = whole.checked_sub(C) {
-        for ((out, before), head) in out.iter_mut().zip(&before).zip(heads) {
+        for ((out, before), head) in out.iter_mut().zip(&before.0).zip(heads) {
             out[start + head..whole].copy_from_slice(&before[head..]);
         }
     }
@@ -167,7 +167,7 @@ fn columns<S: Real, D: Real, const C: usize>(
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
             let vector = |i: usize, at: usize| bytemuck::cast(window_row::<W>(x, (k * ROWS + i) * C + at));
             let square = square::<D, C>(taps, one, vector);
-            for (out, row) in out.iter_mut().zip(&square) {
+            for (out, row) in out.iter_mut().zip(&square.0) {
                 let out = &mut out[lane..][..C];
                 if let Some(fence) = fence {
                     stream_all(out, row, fence);
@@ -186,10 +186,10 @@ fn square<D: Real, const C: usize>(
     taps: &Taps,
     one: __m512d,
     vector: impl Fn(usize, usize) -> __m512d,
-) -> [[D; C]; ROWS] {
-    let mut square = [[D::default(); C]; ROWS];
+) -> Aligned<[[D; C]; ROWS]> {
+    let mut square = Aligned([[D::default(); C]; ROWS]);
     blocks(taps, one, (0..C).step_by(W), vector, |at, sums| {
-        for (row, sum) in square.iter_mut().zip(sums) {
+        for (row, sum) in square.0.iter_mut().zip(sums) {
             row[at..][..W].copy_from_slice(&elements::<D>(sum));
         }
     });
@@ -214,8 +214,8 @@ pub(super) fn down_lines<D: Real>(
     blocks(taps, one(), (0..columns).step_by(ROWS), vector, |c, sums| {
         ahead.fetch(first + c);
         go_on::<D>(behind);
-        for (l, line) in lines::<D>(&sums).into_iter().enumerate() {
-            out[l * columns + c..][..W].copy_from_slice(&line);
+        for (l, line) in Aligned(lines::<D>(&sums)).0.iter().enumerate() {
+            out[l * columns + c..][..W].copy_from_slice(line);
         }
     });
 }
@@ -460,12 +460,12 @@ pub(super) fn row<S: Real, D: Real>(taps: &Taps, rows: &[&[S]], out: &mut [D], i
             Kind::General => singles_along(part, weights),
         };
         let [a, b, c, d] = sums;
-        let elements: [[D; W]; PART] = [elements(a), elements(b), elements(c), elements(d)];
+        let elements: Aligned<[[D; W]; PART]> = Aligned([elements(a), elements(b), elements(c), elements(d)]);
         let out = &mut out[at..][..ALONG];
         if let Some(fence) = fence.as_ref().filter(|_| is_alone) {
-            stream_all(out, elements.as_flattened(), fence);
+            stream_all(out, elements.0.as_flattened(), fence);
         } else {
-            out.copy_from_slice(elements.as_flattened());
+            out.copy_from_slice(elements.0.as_flattened());
         }
     }
     drop(fence);
