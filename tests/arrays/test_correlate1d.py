@@ -263,6 +263,18 @@ def test_correlate1d_of_rows_that_lie_a_power_of_two_apart(dtype, fast):
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
+@pytest.mark.parametrize(("shape", "axis"), [((40, 512, 512), 0), ((40, 520, 512), 0), ((120, 40, 2048), 1)])
+@pytest.mark.parametrize(("taps", "mode"), [(7, "wrap"), (11, "constant"), (31, "reflect"), (70, "mirror")])
+def test_correlate1d_of_large_images_that_are_a_power_of_two_wide(dtype, shape, axis, taps, mode):
+    # Rows that follow each other are copied to where they do not want the same lines of the caches.
+    source = (np.random.default_rng(0).random(shape) * 1000).astype(dtype)
+    kernel = np.random.default_rng(1).random(taps) if taps == 70 else np.hanning(taps + 2)[1:-1] / taps
+    options = {"axis": axis, "mode": mode, "cval": 0.5, "origin": 2, "dtype": dtype}
+    got, expected = (m.correlate1d(source, kernel, **options) for m in (megalith, reference))
+    np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize(("shape", "axis"), [((300_000,), 0), ((3_000, 70), 0), ((3, 70_001), 1), ((40, 30, 50), 1)])
 def test_correlate1d_fast_is_the_same_for_any_number_of_threads(shape, axis):
     source = np.random.default_rng(5).normal(size=shape).astype("f4")

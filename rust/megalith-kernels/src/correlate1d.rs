@@ -56,6 +56,7 @@ mod behind;
 mod direct;
 mod extension;
 mod lines;
+mod packed;
 mod single;
 mod sums;
 mod sweep;
@@ -380,7 +381,15 @@ impl Plan {
             return sweep.run(workers, entries.as_ref(), &mut outputs, &place, scratch);
         }
         if let (Form::Wide, Some(entries)) = (form, entries)
-            && (scratch.direct)(sweep, workers, &entries, &mut outputs, &place, &mut scratch.writer)?
+            && (scratch.direct)(
+                sweep,
+                workers,
+                &entries,
+                &mut outputs,
+                &place,
+                &mut scratch.writer,
+                &mut scratch.window,
+            )?
         {
             return Ok(());
         }

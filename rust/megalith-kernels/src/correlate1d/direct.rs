@@ -6,7 +6,7 @@
 //! Rows of large results are long, and written past the caches a line of each of some rows at a time.
 //!
 //! Where the cache cannot keep what will be loaded again, columns as wide as lines of memory are converted once for
-//! many rows of outputs, which are written as lines of memory too.
+//! many rows of outputs, which are written as lines of memory too, or rows are copied to where it can.
 
 use megalith_core::dtype::{Bool8, Real};
 use megalith_core::{DType, Result, SinkView, SourceView, Workers, match_dtype};
@@ -14,12 +14,15 @@ use megalith_core::{DType, Result, SinkView, SourceView, Workers, match_dtype};
 use super::Mode;
 use super::behind::{Behind, finish};
 use super::extension::entry;
+use super::packed::Packed;
 use super::single;
 use super::sums::{Ahead, LANES, LINE, ROWS, down_rows, lie_alike};
 use super::sweep::{MANY, Place, Sweep};
 use super::writer::{Finished, Writer};
 use crate::rows::not_real;
 
+/// Rows that two blocks share from which on rows that crowd the caches are packed, if they are long.
+const FEW: usize = 6;
 /// More taps than these go by columns where long rows crowd the first-level cache; where short rows do, any number.
 const SOME: usize = 12;
 /// Rows of outputs that are made together where each entry is to be loaded once for all of them, or half of them.
@@ -34,8 +37,15 @@ const WAYS: usize = 8;
 pub(super) const LONG: usize = if cfg!(test) { 1 << 9 } else { 1 << 12 };
 
 /// Computes the rows of a strip, or says that it cannot, having done nothing.
-pub(super) type Direct =
-    fn(&Sweep<'_>, &Workers<'_>, &SourceView<'_>, &mut SinkView<'_>, &Place, &mut Writer) -> Result<bool>;
+pub(super) type Direct = fn(
+    &Sweep<'_>,
+    &Workers<'_>,
+    &SourceView<'_>,
+    &mut SinkView<'_>,
+    &Place,
+    &mut Writer,
+    &mut Vec<f64>,
+) -> Result<bool>;
 
 /// What computes strips of a source of one type for a sink of another.
 pub(super) fn direct(source: DType, sink: DType) -> Result<Direct> {
@@ -56,6 +66,7 @@ fn run<S: Real, D: Real>(
     sink: &mut SinkView<'_>,
     place: &Place,
     writer: &mut Writer,
+    window: &mut Vec<f64>,
 ) -> Result<bool> {
     let &Place { source_base, sink_base, lanes, first, rows, .. } = place;
     let constant = match sweep.mode {
@@ -83,8 +94,11 @@ fn run<S: Real, D: Real>(
     // Many taps convert narrow integers, in two steps, many times over. Others go by columns for the sake of the
     // first-level cache, which long rows leave between two blocks, if columns can be written past the caches.
     let is_costly = before + after >= MANY && (size_of::<S>() <= 2 || (is_long && step.is_multiple_of(LINE)));
-    // Some rows, if they are long, do well with the second-level cache.
-    let is_crowded = is_crowded(step, before + after + ROWS) && !(is_long && before + after < SOME);
+    let (crowds, is_far) = (is_crowded(step, before + after + ROWS), step.is_multiple_of(FAR));
+    // Long rows do well with the second-level cache where they are few, and with copies where they are some more. Copies
+    // are also what helps if that cache forgets them, too.
+    let is_crowded = crowds && !(is_long && before + after < SOME);
+    let packs = is_long && singles.is_none() && before + after >= FEW && (is_far || (crowds && !is_crowded));
     let is_tall = singles.is_some() || is_costly || is_crowded;
     // Each block reads the rows that it shares with the next one again; where they crowd, that is from further away.
     let shares_many = before + after >= if is_crowded { SHARED } else { 2 * SHARED };
@@ -92,6 +106,8 @@ fn run<S: Real, D: Real>(
     // The rows of columns are whole lines of memory if elements have at least so many bytes.
     let smallest = if singles.is_some() { 4 } else { 2 };
     let fence = sweep.fence_for(size_of::<D>()).filter(|_| !is_tall && !is_long && is_of_sink);
+    let mut packed = packs.then(|| Packed::new(window, before + after + height, lanes));
+    let fetches = packs || !is_far;
     let mut ahead = Ahead::default();
     let mut done = 0;
     while done < rows {
@@ -103,7 +119,7 @@ fn run<S: Real, D: Real>(
         let (there, needed) = (count.min(rows - r), r + before + after + count);
         let start = sink_base + r * lanes;
         ahead.rows.clear();
-        if !step.is_multiple_of(FAR) {
+        if fetches {
             ahead.rows.extend(table[needed..].iter().take(count).map(|row| (row.as_ptr().addr(), size_of::<S>())));
         }
         if let Some(fence) = fence {
@@ -125,12 +141,14 @@ fn run<S: Real, D: Real>(
         out.extend(spare.chunks_exact_mut(pitch).map(|row| &mut row[..lanes]));
         let goes_past = |out: &[&mut [D]]| is_full && (!is_tall || (size_of::<D>() >= smallest && lie_alike(out)));
         let past = sweep.fence.filter(|_| is_straight && goes_past(&out));
-        if !step.is_multiple_of(FAR) && past.is_none() {
+        if fetches && past.is_none() {
             ahead.rows.extend(written.iter().flat_map(|rows| rows.clone().skip(next).take(count)));
         }
+        let copies = packed.as_mut().map(|packed| packed.rows(&table, r..needed));
+        let entries = copies.as_deref().unwrap_or(&table[r..needed]);
         match singles {
-            Some(weights) => single::down_rows(weights, &table[r..needed], &mut out, &ahead, past),
-            None => down_rows(sweep.taps, &table[r..needed], &mut out, &ahead, past, &mut Behind::default()),
+            Some(weights) => single::down_rows(weights, entries, &mut out, &ahead, past),
+            None => down_rows(sweep.taps, entries, &mut out, &ahead, past, &mut Behind::default()),
         }
         if !is_straight {
             for k in 0..there {

@@ -56,7 +56,7 @@ pub(super) struct Scratch {
     pub(super) direct: Direct,
     pub(super) lines: Option<super::lines::Lines>,
     pub(super) writer: Writer,
-    window: Vec<f64>,
+    pub(super) window: Vec<f64>,
     after: Vec<f64>,
 }
 
@@ -106,7 +106,7 @@ impl Sweep<'_> {
     ) -> Result<()> {
         let &Place { form, lanes, first, rows, .. } = place;
         if let (Form::Wide, Some(source)) = (form, source)
-            && (scratch.direct)(self, workers, source, sink, place, &mut scratch.writer)?
+            && (scratch.direct)(self, workers, source, sink, place, &mut scratch.writer, &mut scratch.window)?
         {
             return Ok(());
         }
