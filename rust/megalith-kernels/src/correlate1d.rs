@@ -10,8 +10,8 @@
 //!     for each pair of taps (j, K-1-j):           acc += (x[r + j] + x[r + K-1-j]) * w[j]
 //! ```
 //!
-//! Wide strips whose rows are slices of memory are summed straight from there (`correlate1d/direct.rs`). All others
-//! are copied as doubles into a small buffer first, row after row along the axis (`correlate1d/sweep.rs`). Lines along
+//! Wide strips whose rows are slices of memory are summed straight from there (`correlate1d/direct.rs`), or from copies of
+//! rows that crowd the caches (`correlate1d/packed.rs`). All others are copied as doubles into a small buffer first, row after row along the axis (`correlate1d/sweep.rs`). Lines along
 //! an axis that is contiguous in memory are turned on the way into the buffer and on the way out of it, eight at a
 //! time, so that they are lanes too, but for few taps (`correlate1d/lines.rs`); a line that is alone is a strip of one
 //! lane. Those who ask for speed instead of SciPy's bits get sums in single precision (`correlate1d/single.rs`).
@@ -134,7 +134,7 @@ const SHORT: usize = 32;
 /// origin that moves its centre outside of it; [`Error::DType`] for types that are not real; [`Error::Cancelled`].
 ///
 /// # Cost
-/// One pass over the source and one over the sink. Scratch of each thread: half a MiB, or three times the kernel's
+/// One pass over the source and one over the sink. Scratch of each thread: up to a MiB, or three times the kernel's
 /// memory where that is more; in place not more.
 ///
 /// # Source

@@ -21,8 +21,8 @@ use super::sweep::{MANY, Place, Sweep};
 use super::writer::{Finished, Writer};
 use crate::rows::not_real;
 
-/// Rows that two blocks share from which on rows that crowd the caches are packed, if they are long.
-const FEW: usize = 6;
+/// Rows that two blocks share from which on rows that crowd the caches are copied, if they are long.
+const COPIED: usize = 6;
 /// More taps than these go by columns where long rows crowd the first-level cache; where short rows do, any number.
 const SOME: usize = 12;
 /// Rows of outputs that are made together where each entry is to be loaded once for all of them, or half of them.
@@ -66,7 +66,7 @@ fn run<S: Real, D: Real>(
     sink: &mut SinkView<'_>,
     place: &Place,
     writer: &mut Writer,
-    window: &mut Vec<f64>,
+    memory: &mut Vec<f64>,
 ) -> Result<bool> {
     let &Place { source_base, sink_base, lanes, first, rows, .. } = place;
     let constant = match sweep.mode {
@@ -95,10 +95,8 @@ fn run<S: Real, D: Real>(
     // first-level cache, which long rows leave between two blocks, if columns can be written past the caches.
     let is_costly = before + after >= MANY && (size_of::<S>() <= 2 || (is_long && step.is_multiple_of(LINE)));
     let (crowds, is_far) = (is_crowded(step, before + after + ROWS), step.is_multiple_of(FAR));
-    // Long rows do well with the second-level cache where they are few, and with copies where they are some more. Copies
-    // are also what helps if that cache forgets them, too.
+    // Long rows do well with the second-level cache where they are few, and with copies where they are some more.
     let is_crowded = crowds && !(is_long && before + after < SOME);
-    let packs = is_long && singles.is_none() && before + after >= FEW && (is_far || (crowds && !is_crowded));
     let is_tall = singles.is_some() || is_costly || is_crowded;
     // Each block reads the rows that it shares with the next one again; where they crowd, that is from further away.
     let shares_many = before + after >= if is_crowded { SHARED } else { 2 * SHARED };
@@ -106,7 +104,11 @@ fn run<S: Real, D: Real>(
     // The rows of columns are whole lines of memory if elements have at least so many bytes.
     let smallest = if singles.is_some() { 4 } else { 2 };
     let fence = sweep.fence_for(size_of::<D>()).filter(|_| !is_tall && !is_long && is_of_sink);
-    let mut packed = packs.then(|| Packed::new(window, before + after + height, lanes));
+    // Copies are also what helps if that cache forgets rows, too: it keeps what is fetched until it is copied. A row that
+    // comes again and again needs none, and a single block would make no use of them.
+    let are_worth_it = is_long && singles.is_none() && before + after >= COPIED && step > 0 && rows > height;
+    let packs = are_worth_it && (is_far || (crowds && before + after < SOME));
+    let mut packed = packs.then(|| Packed::new(memory, before + after + height, lanes));
     let fetches = packs || !is_far;
     let mut ahead = Ahead::default();
     let mut done = 0;

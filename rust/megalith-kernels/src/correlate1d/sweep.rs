@@ -56,6 +56,7 @@ pub(super) struct Scratch {
     pub(super) direct: Direct,
     pub(super) lines: Option<super::lines::Lines>,
     pub(super) writer: Writer,
+    /// Of the window, or of copies of rows where there is none.
     pub(super) window: Vec<f64>,
     after: Vec<f64>,
 }

@@ -20,7 +20,7 @@ pub(crate) const IOTA: [u8; 64] = {
     iota
 };
 
-/// What begins a line of memory.
+/// A value that begins a line of memory, so that none of its vectors crosses one.
 ///
 /// A vector that is read back when it has just been written across the end of a page waits until all that was written before
 /// it is in memory, lines past the caches too: 80 ns.
