@@ -10,11 +10,12 @@
 //!     for each pair of taps (j, K-1-j):           acc += (x[r + j] + x[r + K-1-j]) * w[j]
 //! ```
 //!
-//! Wide strips whose rows are slices of memory are summed straight from there (`correlate1d/direct.rs`), or from copies of
-//! rows that crowd the caches (`correlate1d/packed.rs`). All others are copied as doubles into a small buffer first, row after row along the axis (`correlate1d/sweep.rs`). Lines along
-//! an axis that is contiguous in memory are turned on the way into the buffer and on the way out of it, eight at a
-//! time, so that they are lanes too, but for few taps (`correlate1d/lines.rs`); a line that is alone is a strip of one
-//! lane. Those who ask for speed instead of SciPy's bits get sums in single precision (`correlate1d/single.rs`).
+//! Wide strips whose rows are slices of memory are summed straight from there (`correlate1d/direct.rs`), or from
+//! copies of rows that crowd the caches (`correlate1d/packed.rs`). All others are copied as doubles into a small
+//! buffer first, row after row along the axis (`correlate1d/sweep.rs`). Lines along an axis that is contiguous in
+//! memory are turned on the way into the buffer and on the way out of it, eight at a time, so that they are lanes
+//! too, but for few taps (`correlate1d/lines.rs`); a line that is alone is a strip of one lane. Those who ask for
+//! speed instead of SciPy's bits get sums in single precision (`correlate1d/single.rs`).
 //!
 //! # Tricks
 //! 1. The order of the additions is SciPy's, so the vectors hold independent sums rather than parts of one.
@@ -381,15 +382,7 @@ impl Plan {
             return sweep.run(workers, entries.as_ref(), &mut outputs, &place, scratch);
         }
         if let (Form::Wide, Some(entries)) = (form, entries)
-            && (scratch.direct)(
-                sweep,
-                workers,
-                &entries,
-                &mut outputs,
-                &place,
-                &mut scratch.writer,
-                &mut scratch.window,
-            )?
+            && (scratch.direct)(sweep, workers, &entries, &mut outputs, &place, scratch)?
         {
             return Ok(());
         }

@@ -17,8 +17,8 @@ use super::extension::entry;
 use super::packed::Packed;
 use super::single;
 use super::sums::{Ahead, LANES, LINE, ROWS, down_rows, lie_alike};
-use super::sweep::{MANY, Place, Sweep};
-use super::writer::{Finished, Writer};
+use super::sweep::{MANY, Place, Scratch, Sweep};
+use super::writer::Finished;
 use crate::rows::not_real;
 
 /// Rows that two blocks share from which on rows that crowd the caches are copied, if they are long.
@@ -37,15 +37,8 @@ const WAYS: usize = 8;
 pub(super) const LONG: usize = if cfg!(test) { 1 << 9 } else { 1 << 12 };
 
 /// Computes the rows of a strip, or says that it cannot, having done nothing.
-pub(super) type Direct = fn(
-    &Sweep<'_>,
-    &Workers<'_>,
-    &SourceView<'_>,
-    &mut SinkView<'_>,
-    &Place,
-    &mut Writer,
-    &mut Vec<f64>,
-) -> Result<bool>;
+pub(super) type Direct =
+    fn(&Sweep<'_>, &Workers<'_>, &SourceView<'_>, &mut SinkView<'_>, &Place, &mut Scratch) -> Result<bool>;
 
 /// What computes strips of a source of one type for a sink of another.
 pub(super) fn direct(source: DType, sink: DType) -> Result<Direct> {
@@ -65,9 +58,9 @@ fn run<S: Real, D: Real>(
     source: &SourceView<'_>,
     sink: &mut SinkView<'_>,
     place: &Place,
-    writer: &mut Writer,
-    memory: &mut Vec<f64>,
+    scratch: &mut Scratch,
 ) -> Result<bool> {
+    let Scratch { writer, window: memory, .. } = scratch;
     let &Place { source_base, sink_base, lanes, first, rows, .. } = place;
     let constant = match sweep.mode {
         Mode::Constant(value) => match representable::<S>(value) {

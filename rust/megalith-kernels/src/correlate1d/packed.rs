@@ -14,9 +14,8 @@ use super::sweep::grow;
 /// The latest rows of a table, an odd number of lines of memory apart.
 pub(super) struct Packed<'a, S> {
     slots: Vec<&'a mut [S]>,
-    /// The row of the table up to which there are copies, and where those begin that were wanted last.
+    /// The row of the table up to which copies were made.
     known: usize,
-    first: usize,
 }
 
 impl<'a, S: Real> Packed<'a, S> {
@@ -26,20 +25,15 @@ impl<'a, S: Real> Packed<'a, S> {
         grow(memory, (count * pitch * size_of::<S>() + LINE) / size_of::<f64>());
         let aligned = memory.as_ptr().align_offset(LINE).min(LINE / size_of::<f64>());
         let slots: &mut [S] = cast_slice_mut(&mut memory[aligned..]);
-        Self {
-            slots: slots.chunks_exact_mut(pitch).take(count).map(|slot| &mut slot[..lanes]).collect(),
-            known: 0,
-            first: 0,
-        }
+        Self { slots: slots.chunks_exact_mut(pitch).take(count).map(|slot| &mut slot[..lanes]).collect(), known: 0 }
     }
 
-    /// Some rows of the table, not more than there is room for. The next ones do not begin before these.
+    /// Some rows of the table, not more than there is room for, of which none has made room for later ones.
     pub(super) fn rows(&mut self, table: &[&[S]], wanted: Range<usize>) -> Vec<&[S]> {
         let count = self.slots.len();
         assert!(wanted.len() <= count, "room for all rows");
-        debug_assert!(self.first <= wanted.start, "rows that may have made room for others");
-        self.first = wanted.start;
-        for (row, entries) in table.iter().enumerate().take(wanted.end).skip(self.known.max(wanted.start)) {
+        assert!(self.known <= wanted.start + count, "rows that are still there");
+        for (row, entries) in table.iter().enumerate().take(wanted.end).skip(self.known) {
             self.slots[row % count].copy_from_slice(entries);
         }
         self.known = self.known.max(wanted.end);

@@ -107,7 +107,7 @@ impl Sweep<'_> {
     ) -> Result<()> {
         let &Place { form, lanes, first, rows, .. } = place;
         if let (Form::Wide, Some(source)) = (form, source)
-            && (scratch.direct)(self, workers, source, sink, place, &mut scratch.writer, &mut scratch.window)?
+            && (scratch.direct)(self, workers, source, sink, place, scratch)?
         {
             return Ok(());
         }
