@@ -27,7 +27,8 @@ const COPIED: usize = 6;
 const SOME: usize = 12;
 /// Rows of outputs that are made together where each entry is to be loaded once for all of them, or half of them.
 const TALL: usize = 32;
-/// Rows that two blocks share from which on blocks are twice as tall, where rows crowd the cache; elsewhere twice as many.
+/// Rows that two blocks share from which on blocks are twice as tall, where rows crowd the cache or are long; elsewhere
+/// twice as many.
 const SHARED: usize = 24;
 /// Bytes of one way of the first-level cache, and of the second-level one; each has so many ways.
 const NEAR: usize = 1 << 12;
@@ -91,8 +92,10 @@ fn run<S: Real, D: Real>(
     // Long rows do well with the second-level cache where they are few, and with copies where they are some more.
     let is_crowded = crowds && !(is_long && before + after < SOME);
     let is_tall = singles.is_some() || is_costly || is_crowded;
-    // Each block reads the rows that it shares with the next one again; where they crowd, that is from further away.
-    let shares_many = before + after >= if is_crowded { SHARED } else { 2 * SHARED };
+    // Each block reads the rows that it shares with the next one again; where they crowd or are long, that is from
+    // further away, but for copies.
+    let is_away = is_crowded || (is_long && !is_far);
+    let shares_many = before + after >= if is_away { SHARED } else { 2 * SHARED };
     let height = if is_tall { TALL << usize::from(shares_many) } else { ROWS };
     // The rows of columns are whole lines of memory if elements have at least so many bytes.
     let smallest = if singles.is_some() { 4 } else { 2 };
@@ -103,7 +106,7 @@ fn run<S: Real, D: Real>(
     let packs = are_worth_it && (is_far || (crowds && before + after < SOME));
     let mut packed = packs.then(|| Packed::new(memory, before + after + height, lanes));
     let fetches = packs || !is_far;
-    let mut ahead = Ahead::default();
+    let mut ahead = Ahead { keeps_waiting: is_long && !packs, ..Ahead::default() };
     let mut done = 0;
     while done < rows {
         workers.check()?;

@@ -344,6 +344,8 @@ fn block<const W: usize, const FUSED: bool>(
 /// Rows in memory that are fetched line by line, as the lanes go by.
 #[derive(Default)]
 pub(super) struct Ahead {
+    /// Whether those that are summed meanwhile are mostly no nearer than the second-level cache.
+    pub(super) keeps_waiting: bool,
     /// The addresses at which rows begin, and the bytes of a lane there.
     pub(super) rows: Vec<(usize, usize)>,
 }

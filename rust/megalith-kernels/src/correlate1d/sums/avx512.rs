@@ -13,6 +13,7 @@ use std::arch::x86_64::{
 };
 use std::array::from_fn;
 use std::hint::black_box;
+use std::mem::swap;
 
 use megalith_core::DType;
 use megalith_core::dtype::Real;
@@ -152,19 +153,36 @@ fn columns<S: Real, D: Real, const C: usize>(
     fence: Option<&Fence>,
 ) {
     let one = one();
-    let mut column = vec![_mm512_set1_pd(0.0); rows.len() * C / W];
-    for (lane, is_alone) in columns_of::<_, _, C>(taps.weights.len(), rows, out, fence.is_some()) {
-        let fence = fence.filter(|_| is_alone);
-        ahead.fetch(lane);
-        for (i, entries) in column.iter_mut().enumerate() {
+    // Between the sums of a column the next one is converted, if there is room for both in the first-level cache.
+    let is_early = ahead.keeps_waiting && fence.is_some() && size_of::<S>() >= 4;
+    let (length, soon) = (rows.len() * C / W, if is_early { SOON - 1 } else { SOON });
+    let mut column = vec![_mm512_set1_pd(0.0); length];
+    let mut next = vec![_mm512_set1_pd(0.0); if is_early { length } else { 0 }];
+    let convert = |entries: &mut [__m512d], rows: &[&[S]], lane: usize| {
+        for (i, entries) in entries.iter_mut().enumerate() {
             *entries = doubles(rows, i / (C / W), lane + i % (C / W) * W);
         }
-        // A line of each row of a column soon to come, mostly in the second-level cache, comes while this one is summed.
+        // A line of each row of a column soon to come, mostly in the second-level cache, comes while others are summed.
         for row in rows {
-            prefetch_entry(row, lane + SOON * C);
+            prefetch_entry(row, lane + soon * C);
         }
+    };
+    let share = rows.len().div_ceil(out.len() / ROWS);
+    let mut columns = columns_of::<_, _, C>(taps.weights.len(), rows, out, fence.is_some()).peekable();
+    let mut is_there = false;
+    while let Some((lane, is_alone)) = columns.next() {
+        let fence = fence.filter(|_| is_alone);
+        ahead.fetch(lane);
+        if !is_there {
+            convert(&mut column, rows, lane);
+        }
+        let early = columns.peek().filter(|_| is_early);
+        let mut shares = next.chunks_mut(share * C / W).zip(rows.chunks(share));
         let x = bytemuck::cast_slice(&column);
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+            if let (Some(&(lane, _)), Some((entries, rows))) = (early, shares.next()) {
+                convert(entries, rows, lane);
+            }
             let vector = |i: usize, at: usize| bytemuck::cast(window_row::<W>(x, (k * ROWS + i) * C + at));
             let square = square::<D, C>(taps, one, vector);
             for (out, row) in out.iter_mut().zip(&square.0) {
@@ -175,6 +193,10 @@ fn columns<S: Real, D: Real, const C: usize>(
                     out.copy_from_slice(row);
                 }
             }
+        }
+        is_there = early.is_some();
+        if is_there {
+            swap(&mut column, &mut next);
         }
     }
 }
