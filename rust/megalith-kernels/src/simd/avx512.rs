@@ -77,15 +77,13 @@ pub(crate) fn stream_all<T: Pod>(out: &mut [T], values: &[T], fence: &Fence) {
     }
 }
 
-/// Write a line past the caches that begins `at` elements into one line of values and ends in the next.
+/// Write a line past the caches that begins `at` bytes into one vector and ends in the next.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(crate) fn stream_joined<T: Pod>(line: &mut [T], values: &[T], next: &[T], at: usize, fence: &Fence) {
-    let vector = |values: &[T]| cast::<[u8; 64], __m512i>(cast_slice(values).try_into().expect("a line"));
-    assert!(at < values.len(), "a place in the first");
-    let places = _mm512_add_epi8(cast(IOTA), _mm512_set1_epi8((at * size_of::<T>()) as i8));
-    let joined = _mm512_permutex2var_epi8(vector(values), places, vector(next));
-    stream(cast_slice_mut(line).try_into().expect("a line"), joined, fence);
+pub(crate) fn stream_joined(line: &mut [u8; 64], first: __m512i, next: __m512i, at: usize, fence: &Fence) {
+    assert!(at < 64, "a place in the first");
+    let places = _mm512_add_epi8(cast(IOTA), _mm512_set1_epi8(at as i8));
+    stream(line, _mm512_permutex2var_epi8(first, places, next), fence);
 }
 
 /// See [`super::copy`].

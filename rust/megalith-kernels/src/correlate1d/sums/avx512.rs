@@ -7,11 +7,11 @@
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, __m512d, __m512i, _mm_min_epu8, _mm_set1_epi8, _mm256_cvtepi8_epi32,
     _mm256_cvtepi16_epi32, _mm256_cvtepi32_epi8, _mm256_cvtepi32_epi16, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32,
-    _mm256_cvtph_ps, _mm512_add_pd, _mm512_alignr_epi64, _mm512_castpd_si512, _mm512_castsi512_pd, _mm512_cvtepi32_pd,
-    _mm512_cvtepi64_pd, _mm512_cvtepu32_pd, _mm512_cvtepu64_pd, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32,
-    _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_mul_pd, _mm512_set1_pd, _mm512_sub_pd,
+    _mm256_cvtph_ps, _mm512_add_pd, _mm512_alignr_epi64, _mm512_castpd_si512, _mm512_castsi256_si512,
+    _mm512_castsi512_pd, _mm512_cvtepi32_pd, _mm512_cvtepi64_pd, _mm512_cvtepu32_pd, _mm512_cvtepu64_pd,
+    _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32, _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_inserti32x4,
+    _mm512_inserti64x4, _mm512_mask_set1_epi64, _mm512_mul_pd, _mm512_set1_pd, _mm512_setzero_si512, _mm512_sub_pd,
 };
-use std::array::from_fn;
 use std::hint::black_box;
 use std::mem::swap;
 
@@ -22,7 +22,7 @@ use super::super::behind::{Behind, avx512::go_on};
 use super::super::taps::{Kind, Taps};
 use super::{ALONG, Ahead, LANES, LINE, PART, ROWS, bytes, columns_of, parts, rows_alike, rows_of_outputs, window_row};
 use crate::rows::{turned, turned_halves, turned_words};
-use crate::simd::avx512::{Aligned, stream_all, stream_joined};
+use crate::simd::avx512::{Aligned, stream, stream_all, stream_joined};
 use crate::simd::{Fence, prefetch_entry};
 
 /// Lanes of a vector.
@@ -114,32 +114,49 @@ fn past<S: Real, D: Real, const C: usize>(
     assert!(C * size_of::<D>() == LINE, "the lanes of a line");
     let lanes = rows_alike::<_, _, W>(taps.weights.len(), rows, out);
     let (one, vector) = (one(), |i: usize, lane: usize| doubles(rows, i, lane));
-    let heads: [usize; ROWS] = from_fn(|r| out[r].as_ptr().align_offset(LINE));
     // What is left is a vector or more, so that no vector goes back to what was written past the caches.
     let whole = (lanes - W) / C * C;
-    let mut before = Aligned([[D::default(); C]; ROWS]);
+    let (mut begun, mut last) = (Aligned([[0; LINE]; ROWS]), [_mm512_setzero_si512(); ROWS]);
     for lane in (0..whole).step_by(C) {
         ahead.fetch(lane);
-        let square = square::<D, C>(taps, one, |i, at| vector(i, lane + at));
-        for (((out, before), row), head) in out.iter_mut().zip(&mut before.0).zip(&square.0).zip(heads) {
-            if let Some(start) = lane.checked_sub(C) {
-                stream_joined(&mut out[start + head..][..C], before, row, head, fence);
-            } else {
-                out[..head].copy_from_slice(&row[..head]);
-            }
-            *before = *row;
-        }
+        let vector = |i: usize, at: usize| vector(i, lane + at);
+        let put = |r: usize, at, line| join(out[r], lane + at, line, &mut last[r], fence);
+        square::<D, C>(taps, one, &mut begun, vector, put);
     }
-    if let Some(start) = whole.checked_sub(C) {
-        for ((out, before), head) in out.iter_mut().zip(&before.0).zip(heads) {
-            out[start + head..whole].copy_from_slice(&before[head..]);
-        }
+    for (out, &last) in out.iter_mut().zip(&last) {
+        end(out, whole, last);
     }
     blocks(taps, one, (whole..lanes).step_by(W).map(|lane| lane.min(lanes - W)), vector, |lane, sums| {
         for (out, sum) in out.iter_mut().zip(sums) {
             out[lane..][..W].copy_from_slice(&elements::<D>(sum));
         }
     });
+}
+
+/// Write the line of memory past the caches of which the first elements were made last, and more, from `lane` on, now.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn join<D: Real>(out: &mut [D], lane: usize, line: __m512i, last: &mut __m512i, fence: &Fence) {
+    let out: &mut [u8] = bytemuck::cast_slice_mut(out);
+    let head = out.as_ptr().align_offset(LINE);
+    if let Some(start) = (lane * size_of::<D>()).checked_sub(LINE) {
+        let slot = (&mut out[start + head..][..LINE]).try_into().expect("a line");
+        stream_joined(slot, *last, line, head, fence);
+    } else {
+        out[..head].copy_from_slice(&bytemuck::cast::<_, [u8; LINE]>(line)[..head]);
+    }
+    *last = line;
+}
+
+/// Write what was made last of the elements up to `stop`, and is not the beginning of a line any more.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn end<D: Real>(out: &mut [D], stop: usize, last: __m512i) {
+    let out: &mut [u8] = bytemuck::cast_slice_mut(out);
+    let (head, stop) = (out.as_ptr().align_offset(LINE), stop * size_of::<D>());
+    if let Some(start) = stop.checked_sub(LINE) {
+        out[start + head..stop].copy_from_slice(&bytemuck::cast::<_, [u8; LINE]>(last)[head..]);
+    }
 }
 
 /// The sums of columns of `C` lanes, whose entries are converted once.
@@ -169,7 +186,7 @@ fn columns<S: Real, D: Real, const C: usize>(
     };
     let share = rows.len().div_ceil(out.len() / ROWS);
     let mut columns = columns_of::<_, _, C>(taps.weights.len(), rows, out, fence.is_some()).peekable();
-    let mut is_there = false;
+    let (mut is_there, mut begun) = (false, Aligned([[0; LINE]; ROWS]));
     while let Some((lane, is_alone)) = columns.next() {
         let fence = fence.filter(|_| is_alone);
         ahead.fetch(lane);
@@ -184,15 +201,15 @@ fn columns<S: Real, D: Real, const C: usize>(
                 convert(entries, rows, lane);
             }
             let vector = |i: usize, at: usize| bytemuck::cast(window_row::<W>(x, (k * ROWS + i) * C + at));
-            let square = square::<D, C>(taps, one, vector);
-            for (out, row) in out.iter_mut().zip(&square.0) {
-                let out = &mut out[lane..][..C];
-                if let Some(fence) = fence {
-                    stream_all(out, row, fence);
+            square::<D, C>(taps, one, &mut begun, vector, |r, at, line| {
+                let n = (LINE / size_of::<D>()).min(C);
+                let out: &mut [u8] = bytemuck::cast_slice_mut(&mut out[r][lane + at..][..n]);
+                if let (Some(fence), Ok(out)) = (fence, out.try_into()) {
+                    stream(out, line, fence);
                 } else {
-                    out.copy_from_slice(row);
+                    out.copy_from_slice(&bytemuck::cast::<_, [u8; LINE]>(line)[..out.len()]);
                 }
-            }
+            });
         }
         is_there = early.is_some();
         if is_there {
@@ -201,21 +218,50 @@ fn columns<S: Real, D: Real, const C: usize>(
     }
 }
 
-/// The sums of `C` lanes as elements.
+/// The sums of `C` lanes; `put(r, at, line)` takes those of row `r` from `at` on, a line of memory or all of them, of which
+/// `begun` holds the first ones meanwhile.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,f16c,fma")]
 fn square<D: Real, const C: usize>(
     taps: &Taps,
     one: __m512d,
+    begun: &mut Aligned<[[u8; LINE]; ROWS]>,
     vector: impl Fn(usize, usize) -> __m512d,
-) -> Aligned<[[D; C]; ROWS]> {
-    let mut square = Aligned([[D::default(); C]; ROWS]);
+    mut put: impl FnMut(usize, usize, __m512i),
+) {
+    let (width, itemsize) = (LINE.min(C * size_of::<D>()), size_of::<D>());
     blocks(taps, one, (0..C).step_by(W), vector, |at, sums| {
-        for (row, sum) in square.0.iter_mut().zip(sums) {
-            row[at..][..W].copy_from_slice(&elements::<D>(sum));
+        let place = at * itemsize % width;
+        for (r, (row, sum)) in begun.0.iter_mut().zip(sums).enumerate() {
+            let elements = elements::<D>(sum);
+            if place + W * itemsize < width {
+                row[place..][..W * itemsize].copy_from_slice(bytemuck::cast_slice(&elements));
+            } else {
+                put(r, at - place / itemsize, ended::<D>(row, width, elements));
+            }
         }
     });
-    square
+}
+
+/// A line whose last elements are in registers. A vector that was written in parts just now could not be read before
+/// they, and all that was written before them, past the caches too, are out of the processor's hands; each of the
+/// parts can.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
+fn ended<D: Real>(line: &[u8; LINE], width: usize, last: [D; W]) -> __m512i {
+    let half: __m256i = bytemuck::cast::<[u8; 32], _>(line[..32].try_into().expect("a half"));
+    let quarter: __m128i = bytemuck::cast::<[u8; 16], _>(line[32..48].try_into().expect("a quarter"));
+    match (width / size_of::<D>() / W, size_of::<D>()) {
+        (1, 8) => bytemuck::cast(last),
+        (2, 4) => _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half), bytemuck::cast(last)),
+        (4, 2) => _mm512_inserti32x4::<3>(
+            _mm512_inserti32x4::<2>(_mm512_castsi256_si512(half), quarter),
+            bytemuck::cast(last),
+        ),
+        (4, 1) => _mm512_mask_set1_epi64(_mm512_castsi256_si512(half), 1 << 3, bytemuck::cast(last)),
+        (8, 1) => _mm512_mask_set1_epi64(bytemuck::cast(*line), 1 << 7, bytemuck::cast(last)),
+        _ => unreachable!("a line, or half of one of single bytes"),
+    }
 }
 
 /// See [`super::down_lines`].
