@@ -211,9 +211,9 @@ fn columns<S: Real, D: Real, const C: usize>(
                 }
             });
         }
-        is_there = early.is_some();
-        if is_there {
+        if is_early {
             swap(&mut column, &mut next);
+            is_there = true;
         }
     }
 }
