@@ -25,7 +25,7 @@ mod x86;
 
 pub(crate) use self::turn::SIDE;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use self::turn::avx512::{turned, turned_halves, turned_words};
+pub(crate) use self::turn::avx512::{joined, turned, turned_low_halves, turned_words};
 
 /// Elements that pass through a buffer at once.
 const PIECE: usize = 2048;

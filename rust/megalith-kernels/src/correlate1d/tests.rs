@@ -452,6 +452,47 @@ fn correlate1d_cut_along_the_axis_matches_naive() {
     }
 }
 
+/// Doubles at the borders of the types: where they are truncated, wrapped, and rounded to less precision.
+fn borders() -> Vec<f64> {
+    let mut values = vec![0.0, 0.5, f64::from_bits(1), 1e-310, 1e300, f64::MAX, f64::INFINITY, f64::NAN];
+    for exponent in [-149, -126, -25, -24, -14, 0, 1, 7, 8, 15, 16, 31, 32, 53, 63, 64, 127, 128] {
+        let power = 2f64.powi(exponent);
+        values.extend([1.0, 1.5, 0.75, 1.0 + 2f64.powi(-11), 1.0 + 3.0 * 2f64.powi(-11)].map(|factor| power * factor));
+        values.extend([power.next_up(), power.next_down(), power - 1.0, power * (1.0 + 2f64.powi(-11)).next_down()]);
+        values.push((power * (1.0 + 2f64.powi(-11))).next_up());
+    }
+    values.iter().flat_map(|&value| [value, -value]).collect()
+}
+
+#[test]
+fn correlate1d_sums_at_the_borders_of_a_type_become_its_elements() {
+    use DType::{Bool, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
+    let borders = borders();
+    let n = borders.len();
+    for axis in 0..3 {
+        // Lines of one value each.
+        let shape = if axis == 2 { [2, n, 40] } else { [10, 40, n] };
+        let at = |i: usize| borders[if axis == 2 { i / 40 } else { i } % n];
+        let source: Vec<f64> = (0..shape.iter().product()).map(at).collect();
+        for (weights, to) in [&[0.25, 0.5, 0.25][..], &[0.0625; 16], &[0.031_25; 31]]
+            .into_iter()
+            .flat_map(|weights| [Bool, I8, I16, I32, I64, U8, U16, U32, U64, F16, F32, F64].map(|to| (weights, to)))
+        {
+            let sums: Vec<f64> =
+                source.iter().map(|&value| naive_line(&[value], weights, 0, Mode::Nearest)[0]).collect();
+            let mut expected = Array::new(Layout::C, &shape, to);
+            expected.set(&sums);
+            for level in Level::ALL {
+                set_level(level);
+                let mut sink = Array::new(Layout::C, &shape, to);
+                let input = Input::Array { view: SourceView::from_slice(&source, &shape), dtype: DType::F64 };
+                on(2, |w| correlate1d(w, input, sink.sink(), to, axis, weights, 0, Mode::Nearest, false)).unwrap();
+                assert!(sink.get() == expected.get(), "{level:?} {to:?} {axis} {}", weights.len());
+            }
+        }
+    }
+}
+
 #[test]
 fn correlate1d_truthy_bytes_count_as_one() {
     let shape = [70, 3, 300];

@@ -5,12 +5,16 @@
 //! rows of sums.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512d, __m512i, _mm_min_epu8, _mm_set1_epi8, _mm256_cvtepi8_epi32,
+    __m128i, __m256, __m256i, __m512d, __m512i, _CMP_GE_OQ, _CMP_NEQ_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT,
+    _MM_FROUND_TO_ZERO, _mm_min_epu8, _mm_set1_epi8, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cvtepi8_epi32,
     _mm256_cvtepi16_epi32, _mm256_cvtepi32_epi8, _mm256_cvtepi32_epi16, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32,
-    _mm256_cvtph_ps, _mm512_add_pd, _mm512_alignr_epi64, _mm512_castpd_si512, _mm512_castsi256_si512,
-    _mm512_castsi512_pd, _mm512_cvtepi32_pd, _mm512_cvtepi64_pd, _mm512_cvtepu32_pd, _mm512_cvtepu64_pd,
-    _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32, _mm512_fmadd_pd, _mm512_fmsub_pd, _mm512_inserti32x4,
-    _mm512_inserti64x4, _mm512_mask_set1_epi64, _mm512_mul_pd, _mm512_set1_pd, _mm512_setzero_si512, _mm512_sub_pd,
+    _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_mask_or_epi32, _mm256_set1_epi32, _mm512_add_pd, _mm512_alignr_epi64,
+    _mm512_castpd_si512, _mm512_castsi256_si512, _mm512_castsi512_pd, _mm512_cmp_pd_mask, _mm512_cvt_roundpd_ps,
+    _mm512_cvtepi16_epi8, _mm512_cvtepi32_pd, _mm512_cvtepi64_epi32, _mm512_cvtepi64_pd, _mm512_cvtepu32_pd,
+    _mm512_cvtepu64_pd, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32, _mm512_cvttpd_epi64, _mm512_fmadd_pd,
+    _mm512_fmsub_pd, _mm512_inserti32x4, _mm512_inserti64x4, _mm512_mask_set1_epi64, _mm512_mask_sub_pd,
+    _mm512_mask_xor_epi64, _mm512_min_epu8, _mm512_mul_pd, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_set1_pd,
+    _mm512_setzero_si512, _mm512_sub_pd,
 };
 use std::hint::black_box;
 use std::mem::swap;
@@ -21,7 +25,7 @@ use megalith_core::dtype::Real;
 use super::super::behind::{Behind, avx512::go_on};
 use super::super::taps::{Kind, Taps};
 use super::{ALONG, Ahead, LANES, LINE, PART, ROWS, bytes, columns_of, parts, rows_alike, rows_of_outputs, window_row};
-use crate::rows::{turned, turned_halves, turned_words};
+use crate::rows::{joined, turned, turned_low_halves, turned_words};
 use crate::simd::avx512::{Aligned, stream, stream_all, stream_joined};
 use crate::simd::{Fence, prefetch_entry};
 
@@ -331,20 +335,41 @@ fn elements<D: Real>(sums: __m512d) -> [D; W] {
     match D::DTYPE {
         DType::F64 => bytemuck::cast(sums),
         DType::F32 => bytemuck::cast(_mm512_cvtpd_ps(sums)),
+        DType::F16 => bytemuck::cast(halves(sums)),
+        DType::I64 => bytemuck::cast(_mm512_cvttpd_epi64(sums)),
+        DType::U64 => bytemuck::cast(unsigned(sums)),
         DType::I32 => bytemuck::cast(_mm512_cvttpd_epi32(sums)),
+        DType::U32 => bytemuck::cast(_mm512_cvtepi64_epi32(_mm512_cvttpd_epi64(sums))),
         DType::I16 | DType::U16 => bytemuck::cast(_mm256_cvtepi32_epi16(_mm512_cvttpd_epi32(sums))),
-        DType::I8 | DType::U8 => {
-            let [bytes, _]: [[u8; W]; 2] = bytemuck::cast(_mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(sums)));
+        DType::I8 | DType::U8 | DType::Bool => {
+            let bytes = _mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(sums));
+            let bytes = if D::DTYPE == DType::Bool { _mm_min_epu8(bytes, _mm_set1_epi8(1)) } else { bytes };
+            let [bytes, _]: [[u8; W]; 2] = bytemuck::cast(bytes);
             bytemuck::cast(bytes)
         }
-        _ => {
-            let mut elements = [D::default(); W];
-            for (slot, sum) in elements.iter_mut().zip(bytemuck::cast::<_, [f64; W]>(sums)) {
-                *slot = D::from_double(sum);
-            }
-            elements
-        }
+        _ => unreachable!("types that are real"),
     }
+}
+
+/// Truncated, the upper half of the numbers of 64 bits by way of a subtraction.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn unsigned(sums: __m512d) -> __m512i {
+    let half = _mm512_set1_pd(9_223_372_036_854_775_808.0);
+    let upper = _mm512_cmp_pd_mask::<_CMP_GE_OQ>(sums, half);
+    let whole = _mm512_cvttpd_epi64(_mm512_mask_sub_pd(sums, upper, sums, half));
+    _mm512_mask_xor_epi64(whole, upper, whole, _mm512_set1_epi64(i64::MIN))
+}
+
+/// In half precision, rounded once: the step in between rounds to odd.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,f16c")]
+fn halves(sums: __m512d) -> __m128i {
+    let truncated = _mm512_cvt_roundpd_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(sums);
+    let is_inexact = _mm512_cmp_pd_mask::<_CMP_NEQ_OQ>(_mm512_cvtps_pd(truncated), sums);
+    let bits = _mm256_castps_si256(truncated);
+    let odd = _mm256_mask_or_epi32(bits, is_inexact, bits, _mm256_set1_epi32(1));
+    _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_castsi256_ps(odd))
 }
 
 /// A square of sums as elements, turned.
@@ -358,8 +383,13 @@ fn lines<D: Real>(sums: &Eight) -> [[D; W]; W] {
         };
     }
     match D::DTYPE {
-        DType::F32 | DType::I32 => bytemuck::cast(turned_words(&each!(elements::<D>))),
-        DType::I16 | DType::U16 => bytemuck::cast(turned_halves(&each!(elements::<D>))),
+        DType::F32 | DType::I32 | DType::U32 => bytemuck::cast(turned_words(&each!(elements::<D>))),
+        DType::I16 | DType::U16 => bytemuck::cast(turned_low_halves(&each!(_mm512_cvttpd_epi32))),
+        DType::I8 | DType::U8 | DType::Bool => {
+            let [low, high] = turned_low_halves(&each!(_mm512_cvttpd_epi32));
+            let bytes = joined(_mm512_cvtepi16_epi8(low), _mm512_cvtepi16_epi8(high));
+            bytemuck::cast(if D::DTYPE == DType::Bool { _mm512_min_epu8(bytes, _mm512_set1_epi8(1)) } else { bytes })
+        }
         _ => {
             let [a, b, c, d, e, f, g, h]: Eight = bytemuck::cast(turned(bytemuck::cast_ref(sums)));
             [elements(a), elements(b), elements(c), elements(d), elements(e), elements(f), elements(g), elements(h)]

@@ -1,9 +1,11 @@
 //! Squares of eight by eight, turned in registers: in vectors of eight elements, the smaller the faster.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512d, _mm_unpackhi_epi16, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi16,
+    __m128i, __m256i, __m512d, __m512i, _mm_unpackhi_epi16, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi16,
     _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm256_permute2x128_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
-    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm512_shuffle_f64x2, _mm512_unpackhi_pd, _mm512_unpacklo_pd,
+    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm512_castsi256_si512, _mm512_inserti64x4,
+    _mm512_permutex2var_epi16, _mm512_permutexvar_epi8, _mm512_setr_epi64, _mm512_shuffle_f64x2, _mm512_unpackhi_epi64,
+    _mm512_unpackhi_pd, _mm512_unpacklo_epi64, _mm512_unpacklo_pd,
 };
 use std::array::from_fn;
 
@@ -13,18 +15,22 @@ use super::SIDE;
 
 type Square<T> = [[T; SIDE]; SIDE];
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")]
 pub(super) fn to_rows<T: Pod, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [f64], f: &F) {
-    let (squares, rest) = to.as_chunks_mut::<{ SIDE * SIDE }>();
-    let columns = squares.len() * SIDE;
-    let whole: [_; SIDE] = from_fn(|l| lines[l][..columns].as_chunks::<SIDE>().0);
-    for (k, to) in squares.iter_mut().enumerate() {
+    let rows = to.as_chunks_mut::<SIDE>().0;
+    let columns = rows.len();
+    if columns < SIDE {
+        return super::plain_to_rows(lines, to, f);
+    }
+    let lines: [_; SIDE] = from_fn(|l| &lines[l][..columns]);
+    // The last square may lie over the one before.
+    for c in (0..columns).step_by(SIDE).map(|c| c.min(columns - SIDE)) {
         // No closures here: those that are not inlined go by way of memory.
         let mut square = [[T::zeroed(); SIDE]; SIDE];
-        for (to, line) in square.iter_mut().zip(whole) {
-            *to = line[k];
+        for (to, line) in square.iter_mut().zip(lines) {
+            to.copy_from_slice(&line[c..][..SIDE]);
         }
-        let rows = to.as_chunks_mut::<SIDE>().0;
+        let rows = &mut rows[c..][..SIDE];
         if size_of::<T>() == 8 {
             let square = turned(&doubles(&square, f));
             rows.copy_from_slice(&square);
@@ -33,11 +39,11 @@ pub(super) fn to_rows<T: Pod, F: Fn(T) -> f64>(lines: &[&[T]; SIDE], to: &mut [f
         let square: Square<T> = match size_of::<T>() {
             4 => bytemuck::cast(turned_words(&bytemuck::cast(square))),
             2 => bytemuck::cast(turned_halves(&bytemuck::cast(square))),
-            _ => turned_plainly(&square),
+            1 => bytemuck::cast(turned_bytes(bytemuck::cast(square))),
+            _ => unreachable!("types that are real"),
         };
         rows.copy_from_slice(&doubles(&square, f));
     }
-    super::plain_to_rows(&from_fn(|l| &lines[l][columns..]), rest, f);
 }
 
 #[inline]
@@ -52,15 +58,20 @@ fn doubles<T: Pod, F: Fn(T) -> f64>(square: &Square<T>, f: &F) -> Square<f64> {
     doubles
 }
 
+/// Elements of one byte, turned.
 #[inline]
-fn turned_plainly<T: Pod>(square: &Square<T>) -> Square<T> {
-    let mut turned = [[T::zeroed(); SIDE]; SIDE];
-    for (c, row) in turned.iter_mut().enumerate() {
-        for (slot, line) in row.iter_mut().zip(square) {
-            *slot = line[c];
+#[target_feature(enable = "avx512f,avx512vbmi")]
+fn turned_bytes(lines: [i64; SIDE]) -> __m512i {
+    const PLACES: [u8; SIDE * SIDE] = {
+        let (mut places, mut i) = ([0; SIDE * SIDE], 0);
+        while i < places.len() {
+            places[i] = (i % SIDE * SIDE + i / SIDE) as u8;
+            i += 1;
         }
-    }
-    turned
+        places
+    };
+    let [a, b, c, d, e, f, g, h] = lines;
+    _mm512_permutexvar_epi8(bytemuck::cast(PLACES), _mm512_setr_epi64(a, b, c, d, e, f, g, h))
 }
 
 /// Pairs of lines, then pairs of pairs, then all eight.
@@ -134,6 +145,39 @@ pub(crate) fn turned_halves(square: &Square<u16>) -> Square<u16> {
         _mm_unpacklo_epi64(r67, s67),
         _mm_unpackhi_epi64(r67, s67),
     ])
+}
+
+/// The low halves of lines of words, turned.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) fn turned_low_halves(square: &Square<u32>) -> [__m512i; 2] {
+    let [a, b, c, d, e, f, g, h]: [__m256i; SIDE] = bytemuck::cast(*square);
+    let (first, last) = (low_halves(a, b, c, d), low_halves(e, f, g, h));
+    [_mm512_unpacklo_epi64(first, last), _mm512_unpackhi_epi64(first, last)]
+}
+
+/// Of four lines of words the low halves: in each quarter of the vector those of a column, and of the fourth after it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn low_halves(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> __m512i {
+    const PLACES: [u16; 4 * SIDE] = {
+        let (mut places, mut i) = ([0; 4 * SIDE], 0);
+        while i < places.len() {
+            let (line, column) = (i % 4, i / SIDE + i / 4 % 2 * 4);
+            places[i] = (2 * (line * SIDE + column)) as u16;
+            i += 1;
+        }
+        places
+    };
+    let (ab, cd) = (joined(a, b), joined(c, d));
+    _mm512_permutex2var_epi16(ab, bytemuck::cast(PLACES), cd)
+}
+
+/// Two halves of a vector.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn joined(a: __m256i, b: __m256i) -> __m512i {
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b)
 }
 
 /// Of four lines, columns 0 and 1, 2 and 3.
