@@ -131,7 +131,7 @@ fn fours(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256i; 4] {
 /// Elements of two bytes, turned.
 #[inline]
 #[target_feature(enable = "sse2")]
-pub(crate) fn turned_halves(square: &Square<u16>) -> Square<u16> {
+fn turned_halves(square: &Square<u16>) -> Square<u16> {
     let [a, b, c, d, e, f, g, h]: [__m128i; SIDE] = bytemuck::cast(*square);
     let ([r01, r23], [r45, r67]) = (columns(a, b, c, d), columns_high(a, b, c, d));
     let ([s01, s23], [s45, s67]) = (columns(e, f, g, h), columns_high(e, f, g, h));
