@@ -12,9 +12,9 @@ use std::arch::x86_64::{
     _mm512_castpd_si512, _mm512_castsi256_si512, _mm512_castsi512_pd, _mm512_cmp_pd_mask, _mm512_cvt_roundpd_ps,
     _mm512_cvtepi16_epi8, _mm512_cvtepi32_pd, _mm512_cvtepi64_epi32, _mm512_cvtepi64_pd, _mm512_cvtepu32_pd,
     _mm512_cvtepu64_pd, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_cvttpd_epi32, _mm512_cvttpd_epi64, _mm512_fmadd_pd,
-    _mm512_fmsub_pd, _mm512_inserti32x4, _mm512_inserti64x4, _mm512_mask_set1_epi64, _mm512_mask_sub_pd,
-    _mm512_mask_xor_epi64, _mm512_min_epu8, _mm512_mul_pd, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_set1_pd,
-    _mm512_setzero_si512, _mm512_sub_pd,
+    _mm512_fmsub_pd, _mm512_inserti32x4, _mm512_mask_set1_epi64, _mm512_mask_sub_pd, _mm512_mask_xor_epi64,
+    _mm512_min_epu8, _mm512_mul_pd, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_set1_pd, _mm512_setzero_si512,
+    _mm512_sub_pd,
 };
 use std::hint::black_box;
 use std::mem::swap;
@@ -257,7 +257,7 @@ fn ended<D: Real>(line: &[u8; LINE], width: usize, last: [D; W]) -> __m512i {
     let quarter: __m128i = bytemuck::cast::<[u8; 16], _>(line[32..48].try_into().expect("a quarter"));
     match (width / size_of::<D>() / W, size_of::<D>()) {
         (1, 8) => bytemuck::cast(last),
-        (2, 4) => _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half), bytemuck::cast(last)),
+        (2, 4) => joined(half, bytemuck::cast(last)),
         (4, 2) => _mm512_inserti32x4::<3>(
             _mm512_inserti32x4::<2>(_mm512_castsi256_si512(half), quarter),
             bytemuck::cast(last),
