@@ -5,9 +5,12 @@
 From 1,000 elements on, microseconds more than the peer; from 2^26 to 2^30 bytes, T(2n) / T(n) with 1 thread and with
 all. These four times are taken one after the other in each round, and the ratios of rounds have the median: clocks of
 shared machines change by a third from one minute to the next.
+
+As the results of two sizes take turns, memory is kept for both, unless MEGALITH_REUSE_BYTES says otherwise.
 """
 
 import itertools
+import os
 import statistics
 
 import bench
@@ -22,6 +25,8 @@ from megalith.cli.workloads import Workload, measure, searched_pairs
 RANDOM = np.random.default_rng(0)
 POWERS = 2 ** np.arange(27).reshape(3, 3, 3)
 RULES = np.zeros(1 << 27, bool)
+# Of spikes_per_cluster, 1 and 2 GiB.
+KEPT = 4 << 30
 
 
 def small(n):
@@ -95,6 +100,7 @@ def large(n):
 
 def main():
     options = bench.parser(__doc__, repeat=5).parse_args()
+    kept = os.environ.setdefault("MEGALITH_REUSE_BYTES", str(KEPT))
     rows, growth = [], []
     for n in (1000, 10_000, 100_000):
         for name, ours, peer, theirs in small(n):
@@ -125,7 +131,7 @@ def main():
                     f"{name:<40}{threads} threads{1 << bits - 20:>6} MiB{1e3 * row['seconds']:>10.2f} ms  {ratios}",
                     flush=True,
                 )
-    bench.record(options, rows, growth=growth, **machine(most))
+    bench.record(options, rows, growth=growth, reuse=kept, **machine(most))
 
 
 if __name__ == "__main__":
