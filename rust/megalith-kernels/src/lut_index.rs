@@ -136,10 +136,11 @@ pub fn apply_lut_to_index<L: Entry>(
                 work.run(Bytes, load, &taps)
             } else if let Some(kernel) = ring::Kernel::new(&work.grid, weights, lut.len()).filter(|_| is_wide) {
                 let mut table = Table::new(&lut[..=kernel.full]);
-                table.prepare(workers, ring::estimate(&work.source, &work.grid, &kernel, work.sink.shape()))?;
+                let (n, is_far) = ring::estimate(&work.source, &work.grid, &kernel, work.sink.shape());
+                table.prepare(workers, n, is_far)?;
                 ring::run(workers, &work.source, &work.grid, &kernel, &table, work.sink)
             } else {
-                work.table.prepare(workers, work.sink.len() / 4)?;
+                work.table.prepare(workers, work.sink.len() / 4, true)?;
                 work.run(Patterns, load, &taps)
             }
         }

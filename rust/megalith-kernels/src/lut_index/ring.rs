@@ -38,6 +38,9 @@ const SAMPLES: usize = 32;
 const SAMPLE: usize = 512;
 /// Numbers of cache lines: more than there are positions in the rows.
 const LINES: usize = 1 << 16;
+/// If one of so many look-ups of the rows was alone, and a table has an entry for each pattern, whole masks need more of it
+/// than the caches keep.
+const SPREAD: usize = 16;
 /// The nine bits of a plane.
 const NINE: u16 = 0x1ff;
 /// Bits of a pattern that are looked up at once.
@@ -108,9 +111,9 @@ impl List {
 }
 
 /// About how many sums are looked up far from all others, where the caches do not help, judged by some rows; none if
-/// they are the minority.
-pub(super) fn estimate(source: &SourceView<'_>, grid: &Grid, kernel: &Kernel, shape: &[usize]) -> usize {
-    let (Some(volume), &[deep, high, wide]) = (Volume::new(source, grid), shape) else { return 0 };
+/// they are the minority. And whether it pays to ask for memory ahead.
+pub(super) fn estimate(source: &SourceView<'_>, grid: &Grid, kernel: &Kernel, shape: &[usize]) -> (usize, bool) {
+    let (Some(volume), &[deep, high, wide]) = (Volume::new(source, grid), shape) else { return (0, false) };
     let n = wide.min(SAMPLE);
     let pitch = n.next_multiple_of(WIDTH);
     let (mut row, mut threes) = (Vec::new(), [(); 3].map(|()| vec![0; pitch]));
@@ -135,9 +138,9 @@ pub(super) fn estimate(source: &SourceView<'_>, grid: &Grid, kernel: &Kernel, sh
     }
     let alone = counts.iter().filter(|&&count| count == 1).count();
     if alone < all / 2 {
-        return 0;
+        return (0, kernel.full + 1 >= 1 << ALL && alone >= all / SPREAD);
     }
-    (alone as u128 * (deep * high * wide) as u128 / (SAMPLES * n) as u128) as usize
+    ((alone as u128 * (deep * high * wide) as u128 / (SAMPLES * n) as u128) as usize, true)
 }
 
 /// A number for the cache line of a table that a sum is looked up in; seldom the same one for others.

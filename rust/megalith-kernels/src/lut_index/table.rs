@@ -8,7 +8,7 @@ use megalith_core::dtype::{Pod, Real};
 use megalith_core::{Result, Workers};
 
 use crate::scratch::Mask;
-use crate::simd::{Level, level, multiversion, prefetch_entry};
+use crate::simd::{Level, level, multiversion, prefetch};
 
 /// Sums that are looked up at once: all by one look-up where they are equal, or by one instruction.
 const RUN: usize = 16;
@@ -23,7 +23,7 @@ const PART: usize = 1 << 24;
 
 /// How many blocks of `RUN` sums ahead of the one that is looked up memory is asked for, and the bytes of a table from
 /// which on that pays.
-const AHEAD: usize = 6;
+const AHEAD: usize = 16;
 const FAR: usize = 1 << 20;
 
 /// The value of a sum.
@@ -197,7 +197,7 @@ pub(super) struct Table<'a, L> {
     entries: &'a [L],
     /// Zeros and ones, 64 in a word, of which the first byte in memory has the first eight.
     bits: Option<Mask>,
-    /// Whether most of what is taken has to wait for memory.
+    /// Whether so much of what is taken has to wait for memory that it is asked for ahead.
     is_far: bool,
     /// The first entries, zeros behind the last.
     padded: Box<[L; BYTES]>,
@@ -229,9 +229,9 @@ impl<'a, L: Entry> Table<'a, L> {
     }
 
     /// Get ready for `n` look-ups far from all others: keep the entries as bits, if they are zeros and ones and if this
-    /// pays.
-    pub(super) fn prepare(&mut self, workers: &Workers<'_>, n: usize) -> Result<()> {
-        self.is_far = n > 0 && size_of_val(self.entries) >= FAR;
+    /// pays. `is_far` says whether to ask for memory ahead where they are kept as they are.
+    pub(super) fn prepare(&mut self, workers: &Workers<'_>, n: usize, is_far: bool) -> Result<()> {
+        self.is_far = is_far && size_of_val(self.entries) >= FAR;
         let len = self.entries.len();
         if len < PACKED || n < len / LOOK_UPS {
             return Ok(());
@@ -380,13 +380,14 @@ fn plain_take_bits(sums: &[i32], bits: &[u64], out: &mut [u8]) {
     }
 }
 
-/// Ask for the memory of the entries of a block of sums, less their lowest bits.
+/// Ask for the memory of the entries of a block of sums, less their lowest bits, in the second-level cache: processors wait
+/// for more lines of it at a time than of the first.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn fetch<L>(table: &[L], sums: Option<&[i32; RUN]>, bits: u32) {
     let Some(sums) = sums else { return };
     for &sum in sums {
-        prefetch_entry(table, (sum as u32 >> bits) as usize);
+        prefetch::<true>(table.as_ptr().wrapping_add((sum as u32 >> bits) as usize).addr());
     }
 }
 
