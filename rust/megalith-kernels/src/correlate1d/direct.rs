@@ -23,8 +23,6 @@ use crate::rows::not_real;
 
 /// Rows that two blocks share from which on rows that crowd the caches are copied, if they are long.
 const COPIED: usize = 6;
-/// More taps than these go by columns where long rows crowd the first-level cache; where short rows do, any number.
-const SOME: usize = 12;
 /// Rows of outputs that are made together where each entry is to be loaded once for all of them, or half of them.
 const TALL: usize = 32;
 /// Rows that two blocks share from which on blocks are twice as tall, where rows crowd the cache or are long; elsewhere
@@ -85,25 +83,32 @@ fn run<S: Real, D: Real>(
     let step = row_step(&table[before..before + rows]);
     let is_of_sink = writer.is_of(D::DTYPE);
     let is_long = sweep.fence.is_some() && lanes * size_of::<D>() >= LONG;
-    // Many taps convert narrow integers, in two steps, many times over. Others go by columns for the sake of the
-    // first-level cache, which long rows leave between two blocks, if columns can be written past the caches.
+    // The rows of columns are whole lines of memory if elements have at least so many bytes.
+    let smallest = if singles.is_some() { 4 } else { 2 };
+    // Columns that are written past the caches are the fastest for all but short rows of wide elements.
+    let are_lines = sweep.fence.is_some() && is_of_sink && size_of::<D>() >= smallest && step.is_multiple_of(LINE);
+    let goes_by_lines = are_lines && (is_long || size_of::<S>() <= 2);
+    // Many taps convert narrow integers, in two steps, many times over.
     let is_costly = before + after >= MANY && (size_of::<S>() <= 2 || (is_long && step.is_multiple_of(LINE)));
-    let (crowds, is_far) = (is_crowded(step, before + after + ROWS), step.is_multiple_of(FAR));
-    // Long rows do well with the second-level cache where they are few, and with copies where they are some more.
-    let is_crowded = crowds && !(is_long && before + after < SOME);
-    let is_tall = singles.is_some() || is_costly || is_crowded;
+    let (is_crowded, is_far) = (is_crowded(step, before + after + ROWS), step.is_multiple_of(FAR));
+    let is_tall = singles.is_some() || is_costly || is_crowded || goes_by_lines;
     // Each block reads the rows that it shares with the next one again; where they crowd or are long, that is from
     // further away, but for copies.
     let is_away = is_crowded || (is_long && !is_far);
     let shares_many = before + after >= if is_away { SHARED } else { 2 * SHARED };
-    let height = if is_tall { TALL << usize::from(shares_many) } else { ROWS };
-    // The rows of columns are whole lines of memory if elements have at least so many bytes.
-    let smallest = if singles.is_some() { 4 } else { 2 };
+    // Few rows at a time are kept by the caches until their next column, however long they are.
+    let few = if is_far { SHARED } else { MANY };
+    let shares_few = is_long && singles.is_none() && !is_crowded && before + after < few;
+    let height = match (is_tall, shares_few) {
+        (false, _) => ROWS,
+        (true, true) => TALL / 2,
+        (true, false) => TALL << usize::from(shares_many),
+    };
     let fence = sweep.fence_for(size_of::<D>()).filter(|_| !is_tall && !is_long && is_of_sink);
     // Copies are also what helps if that cache forgets rows, too: it keeps what is fetched until it is copied. A row that
     // comes again and again needs none, and a single block would make no use of them.
-    let are_worth_it = is_long && singles.is_none() && before + after >= COPIED && step > 0 && rows > height;
-    let packs = are_worth_it && (is_far || (crowds && before + after < SOME));
+    let least = if goes_by_lines { SHARED } else { COPIED };
+    let packs = is_far && is_long && singles.is_none() && before + after >= least && step > 0 && rows > height;
     let mut packed = packs.then(|| Packed::new(memory, before + after + height, lanes));
     let fetches = packs || !is_far;
     let mut ahead = Ahead { keeps_waiting: is_long && !packs, ..Ahead::default() };
