@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import itertools
 import os
 import statistics
 import sys
@@ -392,41 +393,50 @@ def _correlations(elements: int, threads: int | None) -> Iterator[Workload]:
         cases += [(dtype, crowded, by_taps[-1:], False, ", 512 wide") for dtype, by_taps in by_dtype.items()]
     for dtype, shape, by_taps, fast, note in cases:
         volume: AnyArray = (_random().random(shape) * 1000).astype(dtype)
-        for taps, floor in by_taps:
+        # Into fresh results, and where OpenCV is the peer into sinks of both as well.
+        sinks: list[tuple[AnyArray | None, AnyArray | None, str]] = [(None, None, note)]
+        if dtype == np.float32 and not fast:
+            sinks += [(np.empty_like(volume), np.empty_like(volume), f"{note}, warm")]
+        for (taps, floor), axis, (ours, theirs, more) in itertools.product(by_taps, range(3), sinks):
             weights = np.hanning(taps + 2)[1:-1]
             weights /= weights.sum()
-            for axis in range(3):
-                peers: dict[str, Way] = {
-                    "scipy.ndimage": lambda v=volume, k=weights, a=axis: ndimage.correlate1d(  # type: ignore[misc]
-                        v, k, axis=a, mode="constant"
-                    )
-                }
-                if dtype == np.float32:
-
-                    def opencv(cv2: Any, v: AnyArray = volume, k: AnyArray = weights, a: int = axis) -> dict[str, Way]:
-                        along, one = k.astype(np.float32), np.ones(1, np.float32)
-                        pair = (along, one) if a == 2 else (one, along)
-                        images = v if a == 1 else v.reshape(1, -1, v.shape[2]) if a == 2 else v.reshape(1, len(v), -1)
-                        sink = np.empty_like(images)
-
-                        def filtered() -> None:
-                            for image, out in zip(images, sink, strict=True):
-                                cv2.sepFilter2D(image, -1, *pair, dst=out, borderType=cv2.BORDER_CONSTANT)
-
-                        return {"cv2.sepFilter2D": filtered}
-
-                    peers |= _with("cv2", opencv)
-                yield Workload(
-                    f"correlate1d {volume.dtype}, {taps} taps, axis {axis}{note}",
-                    2 * volume.nbytes,
-                    lambda v=volume, k=weights, a=axis, f=fast: megalith.correlate1d(  # type: ignore[misc]
-                        v, k, axis=a, dtype=v.dtype, processes=threads, fast=f
-                    ),
-                    peers,
-                    {"scipy.ndimage": floor, "cv2.sepFilter2D": 1.5},
-                    essential=dtype == np.float32 and taps == 11 and not fast,
-                    is_rounded=fast,
+            peers: dict[str, Way] = {
+                "scipy.ndimage": lambda v=volume, k=weights, a=axis, o=theirs: ndimage.correlate1d(  # type: ignore[misc]
+                    v, k, axis=a, output=o, mode="constant"
                 )
+            }
+            if dtype == np.float32:
+
+                def opencv(
+                    cv2: Any, v: AnyArray = volume, k: AnyArray = weights, a: int = axis, o: AnyArray | None = theirs
+                ) -> dict[str, Way]:
+                    along, one = k.astype(np.float32), np.ones(1, np.float32)
+                    pair = (along, one) if a == 2 else (one, along)
+                    shape = v.shape if a == 1 else (1, -1, v.shape[2]) if a == 2 else (1, len(v), -1)
+                    images = v.reshape(shape)
+                    sinks = [None] * len(images) if o is None else o.reshape(shape)
+
+                    def filtered() -> None:
+                        done = [
+                            cv2.sepFilter2D(image, -1, *pair, dst=sink, borderType=cv2.BORDER_CONSTANT)
+                            for image, sink in zip(images, sinks, strict=True)
+                        ]
+                        del done
+
+                    return {"cv2.sepFilter2D": filtered}
+
+                peers |= _with("cv2", opencv)
+            yield Workload(
+                f"correlate1d {volume.dtype}, {taps} taps, axis {axis}{more}",
+                2 * volume.nbytes,
+                lambda v=volume, k=weights, a=axis, o=ours, f=fast: megalith.correlate1d(  # type: ignore[misc]
+                    v, k, o, axis=a, dtype=v.dtype if o is None else None, processes=threads, fast=f
+                ),
+                peers,
+                {"scipy.ndimage": floor, "cv2.sepFilter2D": 1.5},
+                essential=dtype == np.float32 and taps == 11 and not fast and ours is None,
+                is_rounded=fast,
+            )
 
 
 def _rules(elements: int, threads: int | None) -> Iterator[Workload]:
