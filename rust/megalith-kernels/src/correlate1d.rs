@@ -24,9 +24,9 @@
 //! 3. Lanes are taken along the smallest stride of the sink. A strip has many, for the sake of memory. What is read
 //!    next, and the memory that is going to be written, are fetched while sums are made: on one thread that takes a
 //!    third off the time of three taps.
-//! 4. Large results are written past the caches where that pays: rows of some pages, a line of memory of each at a time
-//!    (`correlate1d/sums/avx512.rs`), shorter ones of elements of eight bytes (`correlate1d/behind.rs`), and columns as
-//!    wide as lines of memory.
+//! 4. Large results are written past the caches where that pays: columns as wide as lines of memory, of rows of some pages
+//!    or of narrow elements; long rows of which lines cannot be written so, a line of memory of each at a time
+//!    (`correlate1d/sums/avx512.rs`); shorter ones of elements of eight bytes (`correlate1d/behind.rs`).
 //! 5. In place costs nothing more: what lies behind the window is never needed again, and the rows beyond the ends are
 //!    read before the first result is written.
 //!

@@ -3,10 +3,11 @@
 //! The window of doubles that slides along the axis costs more than the sums of a few taps: each entry is read,
 //! converted, written and read again. Here entries are converted as they are loaded, some times over.
 //!
-//! Rows of large results are long, and written past the caches a line of each of some rows at a time.
+//! Rows of large results are long. Columns of them as wide as lines of memory are converted once for some rows of outputs,
+//! which are written past the caches; rows of narrow elements are, however short. Where lines do not begin at the same
+//! place of each row, and for single bytes, it is blocks of rows that are written past the caches, a line of each at a time.
 //!
-//! Where the cache cannot keep what will be loaded again, columns as wide as lines of memory are converted once for
-//! many rows of outputs, which are written as lines of memory too, or rows are copied to where it can.
+//! Where the cache cannot keep what will be loaded again, columns help too, or rows are copied to where it can.
 
 use megalith_core::dtype::{Bool8, Real};
 use megalith_core::{DType, Result, SinkView, SourceView, Workers, match_dtype};
