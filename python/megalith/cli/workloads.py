@@ -412,14 +412,15 @@ def _correlations(elements: int, threads: int | None) -> Iterator[Workload]:
                 ) -> dict[str, Way]:
                     along, one = k.astype(np.float32), np.ones(1, np.float32)
                     pair = (along, one) if a == 2 else (one, along)
-                    shape = v.shape if a == 1 else (1, -1, v.shape[2]) if a == 2 else (1, len(v), -1)
-                    images = v.reshape(shape)
-                    sinks = [None] * len(images) if o is None else o.reshape(shape)
+                    plane = v.shape if a == 1 else (1, -1, v.shape[2]) if a == 2 else (1, len(v), -1)
+                    images = v.reshape(plane)
+                    places = [None] * len(images) if o is None else o.reshape(plane)
 
                     def filtered() -> None:
+                        # All images are there at once, as our result is.
                         done = [
-                            cv2.sepFilter2D(image, -1, *pair, dst=sink, borderType=cv2.BORDER_CONSTANT)
-                            for image, sink in zip(images, sinks, strict=True)
+                            cv2.sepFilter2D(image, -1, *pair, dst=place, borderType=cv2.BORDER_CONSTANT)
+                            for image, place in zip(images, places, strict=True)
                         ]
                         del done
 

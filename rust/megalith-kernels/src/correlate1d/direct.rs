@@ -22,7 +22,8 @@ use super::sweep::{MANY, Place, Scratch, Sweep};
 use super::writer::Finished;
 use crate::rows::not_real;
 
-/// Rows that two blocks share from which on rows that crowd the caches are copied, if they are long.
+/// Rows that two blocks share from which on long rows a multiple of [`FAR`] apart are copied; [`SHARED`] where they go by
+/// columns that are written past the caches.
 const COPIED: usize = 6;
 /// Rows of outputs that are made together where each entry is to be loaded once for all of them, or half of them.
 const TALL: usize = 32;
@@ -89,7 +90,8 @@ fn run<S: Real, D: Real>(
     // Columns that are written past the caches are the fastest for all but short rows of wide elements.
     let are_lines = sweep.fence.is_some() && is_of_sink && size_of::<D>() >= smallest && step.is_multiple_of(LINE);
     let goes_by_lines = are_lines && (is_long || size_of::<S>() <= 2);
-    // Many taps convert narrow integers, in two steps, many times over.
+    // Many taps convert narrow integers, in two steps, many times over, and long rows leave the first-level cache between
+    // two blocks.
     let is_costly = before + after >= MANY && (size_of::<S>() <= 2 || (is_long && step.is_multiple_of(LINE)));
     let (is_crowded, is_far) = (is_crowded(step, before + after + ROWS), step.is_multiple_of(FAR));
     let is_tall = singles.is_some() || is_costly || is_crowded || goes_by_lines;
