@@ -67,6 +67,9 @@ pub(super) fn down(taps: &Taps, x: &[f64], pitch: usize, out: &mut [f64]) {
 
 /// How many columns ahead of the one that is summed entries are asked for: one is summed in less time than memory takes.
 const SOON: usize = 4;
+/// How many shares of a column ahead of the one that is converted: rows that want the same few lines of the caches would
+/// push each other out if they came earlier.
+const SHARES: usize = 6;
 
 /// See [`super::down_rows`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512vbmi,f16c,fma")]
@@ -176,33 +179,46 @@ fn columns<S: Real, D: Real, const C: usize>(
     let one = one();
     // Between the sums of a column the next one is converted, if there is room for both in the first-level cache.
     let is_early = ahead.keeps_waiting && fence.is_some() && size_of::<S>() >= 4;
-    let (length, soon) = (rows.len() * C / W, if is_early { SOON - 1 } else { SOON });
+    let length = rows.len() * C / W;
     let mut column = vec![_mm512_set1_pd(0.0); length];
     let mut next = vec![_mm512_set1_pd(0.0); if is_early { length } else { 0 }];
     let convert = |entries: &mut [__m512d], rows: &[&[S]], lane: usize| {
         for (i, entries) in entries.iter_mut().enumerate() {
             *entries = doubles(rows, i / (C / W), lane + i % (C / W) * W);
         }
-        // A line of each row of a column soon to come, mostly in the second-level cache, comes while others are summed.
+    };
+    // A line of each row, mostly in the second-level cache, comes while others are summed.
+    let fetch = |rows: &[&[S]], lane: usize| {
         for row in rows {
-            prefetch_entry(row, lane + soon * C);
+            prefetch_entry(row, lane);
         }
     };
-    let share = rows.len().div_ceil(out.len() / ROWS);
-    let mut columns = columns_of::<_, _, C>(taps.weights.len(), rows, out, fence.is_some()).peekable();
-    let (mut is_there, mut begun) = (false, Aligned([[0; LINE]; ROWS]));
-    while let Some((lane, is_alone)) = columns.next() {
+    let blocks = out.len() / ROWS;
+    let shares: Vec<&[&[S]]> = rows.chunks(rows.len().div_ceil(blocks)).collect();
+    // A list: an iterator's items would be put together in memory, and wait there for what is written past the caches.
+    let columns: Vec<(usize, bool)> = columns_of::<_, _, C>(taps.weights.len(), rows, out, fence.is_some()).collect();
+    let mut begun = Aligned([[0; LINE]; ROWS]);
+    for (c, &(lane, is_alone)) in columns.iter().enumerate() {
         let fence = fence.filter(|_| is_alone);
         ahead.fetch(lane);
-        if !is_there {
+        if !is_early || c == 0 {
             convert(&mut column, rows, lane);
         }
-        let early = columns.peek().filter(|_| is_early);
-        let mut shares = next.chunks_mut(share * C / W).zip(rows.chunks(share));
+        if !is_early {
+            fetch(rows, lane + SOON * C);
+        }
+        let early = columns.get(c + 1).filter(|_| is_early);
+        let mut rest = &mut next[..];
         let x = bytemuck::cast_slice(&column);
         for (k, out) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-            if let (Some(&(lane, _)), Some((entries, rows))) = (early, shares.next()) {
-                convert(entries, rows, lane);
+            if let (Some(&(lane, _)), Some(share)) = (early, shares.get(k)) {
+                let (entries, others) = rest.split_at_mut(share.len() * C / W);
+                rest = others;
+                convert(entries, share, lane);
+                let then = k + SHARES;
+                if let Some(share) = shares.get(then % blocks) {
+                    fetch(share, lane + then / blocks * C);
+                }
             }
             let vector = |i: usize, at: usize| bytemuck::cast(window_row::<W>(x, (k * ROWS + i) * C + at));
             square::<D, C>(taps, one, &mut begun, vector, |r, at, line| {
@@ -217,7 +233,6 @@ fn columns<S: Real, D: Real, const C: usize>(
         }
         if is_early {
             swap(&mut column, &mut next);
-            is_there = true;
         }
     }
 }
